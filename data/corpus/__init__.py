@@ -1,0 +1,1 @@
+"""The example corpus, as package data: see README.md in this folder."""

@@ -1,0 +1,1 @@
+"""Scoring with a bundle: numpy, onnxruntime and tokenizers are all it needs."""

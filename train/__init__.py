@@ -1,0 +1,1 @@
+"""From records to a run: training, calibration, certified thresholds, evaluation and the report."""
