@@ -1,0 +1,117 @@
+"""Where a classifier errs: decisions, confusions between policies, worst errors, length bands.
+
+Throughout, `probabilities`, `labels` and `known` are (records, policies), thresholds are (policies,), and a
+cell that is not known counts neither as right nor as wrong.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
+SNIPPET_CHARACTERS = 600
+_BANDS = (
+    (300, "under 300 characters"),
+    (1_000, "300 to 999 characters"),
+    (3_000, "1,000 to 2,999 characters"),
+    (10_000, "3,000 to 9,999 characters"),
+)
+_LONGEST = "10,000 characters or more"
+LENGTH_BANDS = (*(name for _, name in _BANDS), _LONGEST)
+
+
+def length_band(characters: int) -> str:
+    """The band, out of `LENGTH_BANDS`, of a text with so many characters."""
+    return next((name for bound, name in _BANDS if characters < bound), _LONGEST)
+
+
+def compliant_records(labels: Floats, known: Bools) -> Bools:
+    """(records,) True where some policy has been judged and none is known to be violated."""
+    result: Bools = known.any(axis=1) & ~((labels > 0) & known).any(axis=1)
+    return result
+
+
+def flagged_cells(probabilities: Floats, known: Bools, thresholds: Floats) -> Bools:
+    """Known cells at or above their policy's threshold; a threshold of NaN flags nothing."""
+    result: Bools = (probabilities >= thresholds) & known
+    return result
+
+
+def decision_counts(labels: Floats, known: Bools, review: Bools, block: Bools) -> dict[str, dict[str, int]]:
+    """Records per decision, and how many of them violate; `review` and `block` are flagged cells.
+
+    A blocked record is `right_policy` when a policy that blocks it is one that it violates.
+    """
+    positives = (labels > 0) & known
+    violating, judged = positives.any(axis=1), known.any(axis=1)
+    blocked = block.any(axis=1)
+    reviewed = review.any(axis=1) & ~blocked
+    cleared = judged & ~blocked & ~reviewed
+
+    def count(chosen: Bools) -> dict[str, int]:
+        return {
+            "records": int(chosen.sum()),
+            "violating": int((chosen & violating).sum()),
+            "compliant": int((chosen & ~violating).sum()),
+        }
+
+    right = {"right_policy": int((blocked & (block & positives).any(axis=1)).sum())}
+    return {"clear": count(cleared), "review": count(reviewed), "block": count(blocked) | right}
+
+
+def confusions(labels: Floats, known: Bools, flagged: Bools) -> dict[str, Any]:
+    """How often a record of policy i (row), and not of policy j (column), is flagged for policy j.
+
+    `share` is None where there is no such record; `records` holds the counts it is a share of.
+    """
+    positive = ((labels > 0) & known).astype(np.int64)
+    negative = ((labels == 0) & known).astype(np.int64)
+    records = positive.T @ negative
+    wrong = positive.T @ (negative * flagged)
+    share = [
+        [float(wrong[i, j] / total) if total else None for j, total in enumerate(row)]
+        for i, row in enumerate(records)
+    ]
+    return {"share": share, "records": records.tolist()}
+
+
+def worst_errors(
+    ids: Sequence[str],
+    texts: Sequence[str],
+    policies: Sequence[str],
+    probabilities: Floats,
+    labels: Floats,
+    known: Bools,
+    review: Floats,
+    *,
+    limit: int = 20,
+) -> dict[str, list[dict[str, Any]]]:
+    """Surest false alarms (highest probability first) and surest misses (lowest first), `limit` of each."""
+    over = probabilities >= review
+    alarms = known & (labels == 0) & over
+    misses = known & (labels > 0) & ~over
+
+    def rows(cells: Bools, order: Floats) -> list[dict[str, Any]]:
+        where = np.argwhere(cells)
+        chosen = where[np.argsort(order[cells], kind="stable")][:limit]
+        return [
+            {
+                "id": ids[record],
+                "policy": policies[policy],
+                "probability": float(probabilities[record, policy]),
+                "labels": [policies[k] for k in np.flatnonzero((labels[record] > 0) & known[record])],
+                "text": snippet(texts[record]),
+            }
+            for record, policy in chosen.tolist()
+        ]
+
+    return {"false_alarms": rows(alarms, -probabilities), "misses": rows(misses, probabilities)}
+
+
+def snippet(text: str) -> str:
+    """The first `SNIPPET_CHARACTERS` characters, with an ellipsis where the text goes on."""
+    return text if len(text) <= SNIPPET_CHARACTERS else text[:SNIPPET_CHARACTERS] + "…"
