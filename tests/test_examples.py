@@ -24,7 +24,9 @@ def _runs(text: str, length: int = 8) -> set[tuple[str, ...]]:
 
 def test_every_page_is_listed_once_in_both_places() -> None:
     assert sorted(EXPECTED) == PAGES
-    listed = re.findall(r"^\| `([^`]+)` \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.M)
+    listed = re.findall(
+        r"^\| `([^`]+)` \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert sorted(listed) == PAGES
 
 
@@ -44,7 +46,7 @@ def test_page_shares_no_run_of_eight_words_with_the_corpus(
     name: str, corpus_runs: set[tuple[str, ...]]
 ) -> None:
     shared = _runs((EXAMPLES / name).read_text(encoding="utf-8")) & corpus_runs
-    assert not shared, f"{name} repeats the corpus: {' '.join(sorted(shared)[0])}"
+    assert not shared, f"{name} repeats the corpus: {' '.join(min(shared))}"
 
 
 @pytest.fixture(scope="module")
