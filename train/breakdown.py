@@ -31,8 +31,8 @@ def length_band(characters: int) -> str:
 
 def compliant_records(labels: Floats, known: Bools) -> Bools:
     """(records,) True where some policy has been judged and none is known to be violated."""
-    result: Bools = known.any(axis=1) & ~((labels > 0) & known).any(axis=1)
-    return result
+    judged, violating = known.any(axis=1), ((labels > 0) & known).any(axis=1)
+    return np.asarray(judged & ~violating)
 
 
 def flagged_cells(probabilities: Floats, known: Bools, thresholds: Floats) -> Bools:
@@ -48,9 +48,9 @@ def decision_counts(labels: Floats, known: Bools, review: Bools, block: Bools) -
     """
     positives = (labels > 0) & known
     violating, judged = positives.any(axis=1), known.any(axis=1)
-    blocked = block.any(axis=1)
-    reviewed = review.any(axis=1) & ~blocked
-    cleared = judged & ~blocked & ~reviewed
+    blocked = np.asarray(block.any(axis=1))
+    reviewed = np.asarray(review.any(axis=1) & ~blocked)
+    cleared = np.asarray(judged & ~blocked & ~reviewed)
 
     def count(chosen: Bools) -> dict[str, int]:
         return {
@@ -97,16 +97,19 @@ def worst_errors(
 
     def rows(cells: Bools, order: Floats) -> list[dict[str, Any]]:
         where = np.argwhere(cells)
-        chosen = where[np.argsort(order[cells], kind="stable")][:limit]
+        ranked = where[np.argsort(order[cells], kind="stable")][:limit]
+        chosen = [(int(record), int(policy)) for record, policy in ranked]
         return [
             {
                 "id": ids[record],
                 "policy": policies[policy],
                 "probability": float(probabilities[record, policy]),
-                "labels": [policies[k] for k in np.flatnonzero((labels[record] > 0) & known[record])],
+                "labels": [
+                    policies[k] for k in np.flatnonzero((labels[record] > 0) & known[record]).tolist()
+                ],
                 "text": snippet(texts[record]),
             }
-            for record, policy in chosen.tolist()
+            for record, policy in chosen
         ]
 
     return {"false_alarms": rows(alarms, -probabilities), "misses": rows(misses, probabilities)}
