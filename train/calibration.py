@@ -161,7 +161,8 @@ def _fit_policies(cells: _Cells, centre: Floats, *, rounds: int = 50, tolerance:
         if np.abs(np.concatenate([centre, spread]) - before).max() < tolerance:
             break
     theta, _ = _maximise(cells, theta, centre, spread)
-    return np.where(heard[:, None], theta, centre)
+    result: Floats = np.where(heard[:, None], theta, centre)
+    return result
 
 
 def _update_prior(theta: Floats, covariance: Floats, spread: Floats) -> tuple[Floats, Floats]:
@@ -170,7 +171,7 @@ def _update_prior(theta: Floats, covariance: Floats, spread: Floats) -> tuple[Fl
     centre = precision * theta.mean(axis=0) / (precision + 1.0 / CENTRE_PRIOR_SD**2)
     scatter = ((theta - centre) ** 2 + np.diagonal(covariance, axis1=1, axis2=2)).sum(axis=0)
     variance = (SPREAD_PRIOR_WEIGHT * SPREAD_PRIOR_SD**2 + scatter) / (SPREAD_PRIOR_WEIGHT + len(theta))
-    return centre, np.sqrt(variance)
+    return centre, np.asarray(np.sqrt(variance), dtype=np.float64)
 
 
 def _maximise(

@@ -1,0 +1,320 @@
+"""Two thresholds per policy: block what is surely a violation, show a person what may be one.
+
+Both come with a certificate that says what was proven of them, and on how much evidence. The block
+threshold is the lowest one that passes a fixed-sequence test (Bauer 1991; Angelopoulos et al. 2021, "Learn
+then Test") of "precision is at least the target", each test an exact binomial one. The review threshold
+is a one-sided tolerance limit of the positives' probabilities (Wilks 1941).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr
+from scipy.stats import beta, binom
+
+from ..data.errors import RunError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Where no policy has a single violation to learn from: show what is a violation one time in twenty.
+NO_POSITIVES_REVIEW = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCertificate:
+    """What is known of a block threshold: `correct` of `flagged` cells were violations.
+
+    `precision_lower` is the one-sided Clopper-Pearson bound at `confidence` for these two numbers; only
+    where `certified` does it hold together with the search. `reason` says in words why, or why not.
+    """
+
+    threshold: float | None
+    precision_target: float
+    confidence: float
+    flagged: int
+    correct: int
+    precision_lower: float
+    certified: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCertificate:
+    """What is known of a review threshold: `found` of the policy's `positives` reach it.
+
+    `recall_lower` is the one-sided Clopper-Pearson bound at `confidence`.
+    """
+
+    threshold: float
+    recall_target: float
+    confidence: float
+    positives: int
+    found: int
+    recall_lower: float
+    certified: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyThreshold:
+    """Probabilities from `review` on go to a person, from `block` on (where there is one) are blocked."""
+
+    policy: str
+    review: float
+    block: float | None
+    block_certificate: BlockCertificate
+    review_certificate: ReviewCertificate
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested dicts of JSON values, exact: `from_json` gives back an equal object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "PolicyThreshold":
+        """Read what `to_json` wrote.
+
+        :raises RunError: if a field is missing or one too many.
+        """
+        try:
+            certificates = {
+                "block_certificate": BlockCertificate(**value["block_certificate"]),
+                "review_certificate": ReviewCertificate(**value["review_certificate"]),
+            }
+            return cls(**{**value, **certificates})
+        except (KeyError, TypeError) as error:
+            raise RunError(f"the thresholds cannot be read ({error}); calibrate the run again") from error
+
+
+def fit_thresholds(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    known: ArrayLike,
+    policies: Sequence[str],
+    *,
+    precision_target: float = 0.95,
+    recall_target: float = 0.95,
+    confidence: float = 0.95,
+    clusters: Sequence[str] | None = None,
+) -> tuple[PolicyThreshold, ...]:
+    """Choose and certify the thresholds of every policy on records that training never saw.
+
+    `probabilities`, `labels` (0 or 1) and `known` (False: the cell is left out) are (N, K), `policies`
+    the K ids. The certificates are about one policy at a time and take records to be independent. Where
+    several records come from one source (a domain), give `clusters`, N names: then one record a cluster
+    and policy, the first in order of the records, stands for it, and the certificates are about such.
+
+    :raises ValueError: if shapes differ, a target is not inside (0, 1), or a known cell holds a
+        probability outside [0, 1] or a label that is neither 0 nor 1.
+    """
+    for name, value in (
+        ("precision_target", precision_target),
+        ("recall_target", recall_target),
+        ("confidence", confidence),
+    ):
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
+    scores, truth, mask = _check_cells(probabilities, labels, known, policies)
+    if clusters is not None:
+        mask = _one_per_cluster(mask, clusters)
+    pooled = scores[mask & truth]
+    result = []
+    for column, policy in enumerate(policies):
+        chosen = mask[:, column]
+        values, positive = scores[chosen, column], truth[chosen, column]
+        block = certify_block(values, positive, precision_target=precision_target, confidence=confidence)
+        review = choose_review(values[positive], pooled, recall_target=recall_target, confidence=confidence)
+        if block.threshold is not None and review.threshold > block.threshold:
+            # Reviewing more than needed finds no less, so what was certified stays true.
+            review = _review(block.threshold, values[positive], review, reason=f"{review.reason}; as block")
+        result.append(PolicyThreshold(policy, review.threshold, block.threshold, block, review))
+    return tuple(result)
+
+
+def _check_cells(
+    probabilities: ArrayLike, labels: ArrayLike, known: ArrayLike, policies: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    # The scorer compares float32 probabilities: thresholds chosen in another precision could part ties.
+    scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(labels)
+    mask = np.asarray(known, dtype=bool)
+    if scores.ndim != 2 or not scores.shape == truth.shape == mask.shape:
+        raise ValueError(
+            f"probabilities {scores.shape}, labels {truth.shape} and known {mask.shape} must all be (N, K)"
+        )
+    if len(policies) != scores.shape[1]:
+        raise ValueError(
+            f"{len(policies)} policies are named, the probabilities have {scores.shape[1]} columns"
+        )
+    broken = np.argwhere(mask & ~((scores >= 0.0) & (scores <= 1.0)))
+    if len(broken):
+        row, column = broken[0]
+        raise ValueError(
+            f"record {row}, policy {policies[column]!r}: {scores[row, column]} is no probability "
+            f"({len(broken)} such cells)"
+        )
+    if not np.isin(truth[mask], (0, 1)).all():
+        raise ValueError("a label of a known cell is neither 0 nor 1")
+    return scores, truth == 1, mask
+
+
+def _one_per_cluster(mask: NDArray[np.bool_], clusters: Sequence[str]) -> NDArray[np.bool_]:
+    """Keep, per policy, the first known record of each cluster: a choice that no label has a say in."""
+    if len(clusters) != len(mask):
+        raise ValueError(f"{len(clusters)} clusters are named for {len(mask)} records")
+    numbers = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)[1]
+    kept = np.zeros_like(mask)
+    for column in range(mask.shape[1]):
+        rows = np.flatnonzero(mask[:, column])
+        kept[rows[np.unique(numbers[rows], return_index=True)[1]], column] = True
+    return kept
+
+
+def lower_bound(successes: int, trials: int, confidence: float) -> float:
+    """One-sided Clopper-Pearson lower bound of a share; 0 without trials."""
+    if successes == 0:
+        return 0.0
+    return float(beta.ppf(1.0 - confidence, successes, trials - successes + 1))
+
+
+@lru_cache(maxsize=32)
+def allowed_errors(trials: int, target: float, confidence: float) -> Ints:
+    """For 0 to `trials` flagged cells: the most errors that still certify `target`; -1 where none do."""
+    flagged = np.arange(trials + 1)
+    errors = binom.ppf(1.0 - confidence, flagged, 1.0 - target)
+    # ppf is the least count that reaches the level; a test must not pass it.
+    errors -= bdtr(errors, flagged, 1.0 - target) > 1.0 - confidence
+    errors[0] = -1
+    table: Ints = np.maximum(errors, -1).astype(np.int64)
+    table.setflags(write=False)
+    return table
+
+
+def certify_block(
+    scores: NDArray[np.float32], positive: NDArray[np.bool_], *, precision_target: float, confidence: float
+) -> BlockCertificate:
+    """The lowest threshold whose precision is proven to reach the target; `scores`, `positive` are (N,).
+
+    Every distinct score is a candidate, from high to low. Labels have no say in where the search starts:
+    it starts where, if the probabilities are right, the test would most likely pass (a search that always
+    starts at the top stops at the first early error, and loses up to a tenth of the recall); from there
+    every candidate is tested at the full level until one fails. Had the true precision sunk below the
+    target by the first candidate, that one passes with probability 1 - confidence at most, provided
+    precision falls as the threshold does; so this bounds the chance of a wrong certificate.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, correct = scores[order], np.cumsum(positive[order])
+    ends = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True)) if len(ranked) else np.zeros(0, np.int64)
+    flagged = ends + 1
+    allowed = allowed_errors(len(scores), precision_target, confidence)[flagged]
+    usable = allowed >= 0
+    ends, flagged, allowed = ends[usable], flagged[usable], allowed[usable]
+    if not len(ends):
+        return _too_few(positive, precision_target, confidence)
+    expected = np.cumsum(ranked, dtype=np.float64)[ends] / flagged
+    start = int(np.argmax(bdtr(allowed, flagged, 1.0 - np.clip(expected, 0.0, 1.0))))
+    passed = flagged[start:] - correct[ends[start:]] <= allowed[start:]
+    steps = len(passed) if passed.all() else int(np.argmin(passed))
+    last = start + steps - 1 if steps else start
+    number, right = int(flagged[last]), int(correct[ends[last]])
+    return BlockCertificate(
+        threshold=_between(ranked, number) if steps else None,
+        precision_target=precision_target,
+        confidence=confidence,
+        flagged=number,
+        correct=right,
+        precision_lower=lower_bound(right, number, confidence),
+        certified=steps > 0,
+        reason=f"{number} flagged, {right} right"
+        + ("" if steps else f": {number - allowed[start]} right are needed"),
+    )
+
+
+def _too_few(positive: NDArray[np.bool_], target: float, confidence: float) -> BlockCertificate:
+    """The certificate of a policy that flags too few cells for any test to pass."""
+    flagged, right = len(positive), int(positive.sum())
+    needed = int(np.ceil(np.log1p(-confidence) / np.log(target)))
+    rightly = "all right" if right == flagged else f"{right} right"
+    return BlockCertificate(
+        threshold=None,
+        precision_target=target,
+        confidence=confidence,
+        flagged=flagged,
+        correct=right,
+        precision_lower=lower_bound(right, flagged, confidence),
+        certified=False,
+        reason=f"{flagged} flagged, {rightly}: at least {needed} without error are needed",
+    )
+
+
+def _between(ranked: NDArray[np.float32], count: int) -> float:
+    """A float32 threshold that the first `count` of the falling scores reach and the next does not.
+
+    Half-way to the next score, so that the rounding of another runtime does not move a record across.
+    """
+    lowest = ranked[count - 1]
+    if count == len(ranked):
+        return float(lowest)
+    middle = np.float32((float(lowest) + float(ranked[count])) / 2.0)
+    return float(middle if middle > ranked[count] else lowest)
+
+
+def choose_review(
+    positives: NDArray[np.float32], pooled: NDArray[np.float32], *, recall_target: float, confidence: float
+) -> ReviewCertificate:
+    """The largest threshold whose recall is proven to reach the target, else one that all policies share.
+
+    `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With
+    too few violations to prove anything (58 at 0.95 and 0.95) the policy takes the tolerance limit of the pooled ones:
+    probabilities are calibrated, so a threshold can be shared. In a simulation with 8 violations a
+    policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new violations and
+    half of the policies find less than 90 %; the shared limit finds 96 % to 97 %, about the target, and
+    at most 7 % of the policies find less than 90 %.
+    """
+    own = _tolerance_limit(positives, recall_target, confidence)
+    empty = ReviewCertificate(NO_POSITIVES_REVIEW, recall_target, confidence, 0, 0, 0.0, False, "")
+    if own is not None:
+        return _review(own, positives, empty, certified=True)
+    needed = int(np.ceil(np.log1p(-confidence) / np.log(recall_target)))
+    few = f"{len(positives)} positives, at least {needed} are needed: "
+    shared = _tolerance_limit(pooled, recall_target, confidence)
+    if shared is not None:
+        return _review(
+            shared, positives, empty, reason=f"{few}limit of all policies' {len(pooled)} positives"
+        )
+    if len(pooled):
+        lowest = float(pooled.min())
+        return _review(
+            lowest, positives, empty, reason=f"{few}lowest of all policies' {len(pooled)} positives"
+        )
+    return _review(NO_POSITIVES_REVIEW, positives, empty, reason=f"{few}no policy has any; the default")
+
+
+def _tolerance_limit(positives: NDArray[np.float32], target: float, confidence: float) -> float | None:
+    """The largest of the probabilities that a share `target` of all violations reaches, at `confidence`."""
+    missed = int(allowed_errors(len(positives), target, confidence)[-1])
+    return None if missed < 0 else float(np.sort(positives)[missed])
+
+
+def _review(
+    threshold: float,
+    positives: NDArray[np.float32],
+    base: ReviewCertificate,
+    *,
+    certified: bool | None = None,
+    reason: str | None = None,
+) -> ReviewCertificate:
+    found = int((positives >= np.float32(threshold)).sum())
+    return ReviewCertificate(
+        threshold=threshold,
+        recall_target=base.recall_target,
+        confidence=base.confidence,
+        positives=len(positives),
+        found=found,
+        recall_lower=lower_bound(found, len(positives), base.confidence),
+        certified=base.certified if certified is None else certified,
+        reason=f"{found} of {len(positives)} positives found" if reason is None else reason,
+    )
