@@ -9,7 +9,7 @@ agree the spread comes out small and they move as one; where they differ each fo
 as it has any. Fixed spreads were the alternative: no single pair of them did well on both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +152,7 @@ def _fit_pooled(cells: _Cells) -> Floats:
 def _fit_policies(cells: _Cells, centre: Floats, *, rounds: int = 50, tolerance: float = 1e-4) -> Floats:
     """Modes (K, 2) of the policies under a normal prior whose centre and spread are estimated as well."""
     spread = SPREAD_PRIOR_SD
-    heard = cells.weights.any(axis=0)
+    heard = cells.weights.sum(axis=0) > 0
     theta = np.tile(centre, (len(heard), 1))
     for _ in range(rounds):
         theta, covariance = _maximise(cells, theta, centre, spread)
@@ -193,11 +193,12 @@ def _maximise(
         theta, value, moved = _descend(objective, theta, value, step)
         if moved < 1e-7:
             break
-    return theta, np.linalg.inv(cells.slopes(theta)[1] + np.diag(precision))
+    covariance: Floats = np.asarray(np.linalg.inv(cells.slopes(theta)[1] + np.diag(precision)), np.float64)
+    return theta, covariance
 
 
 def _descend(
-    objective: Any, theta: Floats, value: Floats, step: Floats, *, halvings: int = 40
+    objective: Callable[[Floats], Floats], theta: Floats, value: Floats, step: Floats, *, halvings: int = 40
 ) -> tuple[Floats, Floats, float]:
     """Take each policy's step, halved until its objective falls; a policy that cannot improve stays."""
     fraction = np.ones(len(theta))

@@ -267,9 +267,9 @@ def choose_review(
 ) -> ReviewCertificate:
     """The largest threshold whose recall is proven to reach the target, else one that all policies share.
 
-    `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With
-    too few violations to prove anything (58 at 0.95 and 0.95) the policy takes the tolerance limit of the pooled ones:
-    probabilities are calibrated, so a threshold can be shared. In a simulation with 8 violations a
+    `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With too
+    few violations to prove anything (under 59 at 0.95 and 0.95) the policy takes the tolerance limit of
+    the pooled ones: probabilities are calibrated, so a threshold can be shared. In a simulation with 8 violations a
     policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new violations and
     half of the policies find less than 90 %; the shared limit finds 96 % to 97 %, about the target, and
     at most 7 % of the policies find less than 90 %.
