@@ -1,0 +1,50 @@
+"""What the scorer says of one text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Decision = Literal["clear", "review", "block"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A passage of the caller's text: `text == caller_text[start:end]`, offsets in characters."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One policy whose probability reached its review or block threshold.
+
+    `spans` are the passages that carry the finding, best first; `windows` are the character ranges of the
+    caller's text that the model read as one piece and that show the policy by themselves, best first.
+    """
+
+    policy: str
+    probability: float
+    decision: Decision
+    spans: tuple[Span, ...] = ()
+    windows: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """The decision on one text with everything that led to it.
+
+    `probabilities` is float32 (K,), one per policy in the bundle's order; `findings` are sorted by
+    probability, highest first; `windows` counts the windows read; `truncated` says that the text went on
+    after the last of them; `bundle` is `name@version`.
+    """
+
+    decision: Decision
+    probabilities: NDArray[np.float32]
+    findings: tuple[Finding, ...]
+    windows: int
+    truncated: bool
+    bundle: str

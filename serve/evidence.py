@@ -1,0 +1,90 @@
+"""The passages of a text that carry a finding.
+
+Two questions are put to the model about every passage of a window: what does it say of the passage alone,
+and how far does the policy's logit fall when the passage is left out (occlusion; Zeiler and Fergus, 2014,
+for images; Li, Monroe and Jurafsky, 2016, for text)? The first finds a sentence that shows the policy by
+itself, the second one that does so among the others. bench/evidence.py measures what they are worth.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .passages import split_passages
+from .session import Floats
+
+# Window logits (n, K) of n texts.
+ScoreTexts = Callable[[Sequence[str]], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceOptions:
+    """How evidence is looked for.
+
+    `spans`: at most so many a finding, 0 turns evidence off. `alone`: weight, in [0, 1], of the passage's
+    own logit; the rest goes to the fall of the logit without it. `left_out`: so many of the passages that
+    are best alone are also left out in turn (each costs one run of the window). `near`: a further span must
+    come within this many logits of the first. `shortest`, `longest`: characters in a passage.
+    """
+
+    spans: int = 3
+    alone: float = 0.5
+    left_out: int = 6
+    near: float = 1.0
+    shortest: int = 12
+    longest: int = 300
+
+
+def find_spans(
+    text: str,
+    logits: Floats,
+    policies: Sequence[int],
+    *,
+    score: ScoreTexts,
+    options: EvidenceOptions,
+) -> list[list[tuple[int, int]]]:
+    """For each of `policies` (output columns) the ranges of `text` that carry it, best first.
+
+    :param text: what one window covers.
+    :param logits: the window's logits (K,).
+    """
+    passages = split_passages(text, shortest=options.shortest, longest=options.longest)
+    if len(passages) < 2:
+        return [[_capped(passage, options) for passage in passages] for _ in policies]
+    alone = score([text[start:end] for start, end in passages])[:, list(policies)]
+    worth = _worth(text, passages, alone, logits, policies, score, options)
+    return [_best(passages, worth[:, column], options) for column in range(len(policies))]
+
+
+def _worth(
+    text: str,
+    passages: Sequence[tuple[int, int]],
+    alone: Floats,
+    logits: Floats,
+    policies: Sequence[int],
+    score: ScoreTexts,
+    options: EvidenceOptions,
+) -> Floats:
+    """Worth (passages, policies) of each passage; minus infinity for those not looked at closely."""
+    if options.alone >= 1 or options.left_out < 1:
+        return alone
+    candidates = np.unique(np.argsort(-alone, axis=0, kind="stable")[: options.left_out])
+    without = score([text[: passages[row][0]] + text[passages[row][1] :] for row in candidates])
+    fall = logits[list(policies)] - without[:, list(policies)]
+    worth = np.full_like(alone, -np.inf)
+    worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
+    return worth
+
+
+def _best(
+    passages: Sequence[tuple[int, int]], worth: Floats, options: EvidenceOptions
+) -> list[tuple[int, int]]:
+    order = np.argsort(-worth, kind="stable")[: options.spans]
+    near = [row for row in order if worth[row] >= worth[order[0]] - options.near]
+    return [_capped(passages[row], options) for row in near]
+
+
+def _capped(passage: tuple[int, int], options: EvidenceOptions) -> tuple[int, int]:
+    # Passages are longer than this only in a text made to be hard to cut.
+    return passage[0], min(passage[1], passage[0] + options.longest)
