@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import metrics
+
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
@@ -118,3 +120,63 @@ def worst_errors(
 def snippet(text: str) -> str:
     """The first `SNIPPET_CHARACTERS` characters, with an ellipsis where the text goes on."""
     return text if len(text) <= SNIPPET_CHARACTERS else text[:SNIPPET_CHARACTERS] + "…"
+
+
+def reliability_bins(
+    probabilities: Floats, labels: Floats, known: Bools, *, bins: int = 10, z: float = 1.96
+) -> list[dict[str, Any]]:
+    """Predicted and observed share of all known cells in bins of equal width, empty bins left out.
+
+    `low` and `high` are the Wilson interval (Wilson 1927) of the observed share; cells of one record are
+    taken as independent, so it is a little too narrow.
+    """
+    scores, truth = probabilities[known].astype(np.float64), labels[known] > 0
+    place = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    rows = []
+    for number in np.unique(place).tolist():
+        inside = place == number
+        cells, observed = int(inside.sum()), float(truth[inside].mean())
+        centre = (observed + z * z / (2 * cells)) / (1 + z * z / cells)
+        spread = observed * (1 - observed) / cells + z * z / (4 * cells * cells)
+        half = z * float(np.sqrt(spread)) / (1 + z * z / cells)
+        rows.append(
+            {
+                "predicted": float(scores[inside].mean()),
+                "observed": observed,
+                "low": max(0.0, centre - half),
+                "high": min(1.0, centre + half),
+                "cells": cells,
+            }
+        )
+    return rows
+
+
+def slice_rows(
+    values: Sequence[str],
+    probabilities: Floats,
+    labels: Floats,
+    known: Bools,
+    review: Floats,
+) -> list[dict[str, Any]]:
+    """One row per value of a slice, most records first; length bands from short to long."""
+    column = np.asarray(values, dtype=object)
+    rows = []
+    for value in sorted(set(values)):
+        inside = column == value
+        truth, mask = labels[inside], known[inside]
+        # A policy whose every judged record here is a violation ranks perfectly whatever the model says.
+        ranked = ((truth > 0) & mask).any(axis=0) & ((truth == 0) & mask).any(axis=0)
+        rows.append(
+            {
+                "value": value,
+                "records": int(inside.sum()),
+                "violating": int(((truth > 0) & mask).any(axis=1).sum()),
+                "policies": int(ranked.sum()),
+                "macro_average_precision": metrics.macro_average_precision(
+                    probabilities[inside], truth, mask & ranked
+                ),
+                "false_alarm_rate": metrics.false_alarm_rate(probabilities[inside], truth, mask, review),
+            }
+        )
+    bands = {band: place for place, band in enumerate(LENGTH_BANDS)}
+    return sorted(rows, key=lambda row: (bands.get(row["value"], 0), -row["records"]))

@@ -1,0 +1,269 @@
+"""One HTML file that shows what a run learnt: no server, no network, nothing that could fetch anything."""
+
+import base64
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..data.extras import require
+from ..data.files import write_text
+from ..data.policy import Taxonomy
+from . import charts
+from .calibration import Calibration
+from .predictions import Predictions
+from .thresholds import PolicyThreshold
+
+_SLICE_ROWS = 15
+_VALUE_CHARACTERS = 300
+
+# Marks that reorder or hide the text around them: shown by their code point, never obeyed.
+_HIDING = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
+)
+_MARKS_IN_A_ROW = 4
+
+CARDS = (
+    ("macro_average_precision", "Macro average precision", False),
+    ("any_violation_auroc", "AUROC, any violation", False),
+    ("false_alarm_rate_review", "False alarms at review", True),
+    ("false_alarm_rate_block", "False alarms at block", True),
+    ("smooth_calibration_error", "Smooth calibration error", False),
+    ("adaptive_calibration_error", "Adaptive calibration error", False),
+    ("brier_score", "Brier score", False),
+)
+CONTENTS = (
+    ("policies", "Policies"),
+    ("curves", "Precision and recall"),
+    ("calibration", "Calibration"),
+    ("decisions", "Decisions"),
+    ("thresholds", "Thresholds"),
+    ("confusions", "Confusions"),
+    ("slices", "Slices"),
+    ("errors", "Worst errors"),
+    ("training", "Training"),
+    ("made", "How this was made"),
+)
+
+
+def write_report(
+    path: Path,
+    *,
+    metrics: Mapping[str, Any],
+    predictions: Predictions,
+    calibration: Calibration,
+    thresholds: Sequence[PolicyThreshold],
+    taxonomy: Taxonomy,
+    log: Sequence[Mapping[str, Any]],
+    title: str,
+    settings: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    data: Mapping[str, str] | None = None,
+    limits: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report of `metrics` (what `evaluate` returns) as one self-contained HTML file, atomically.
+
+    `log` is the training log: mappings with `step` and any numbers (loss, learning_rate ...). `settings`
+    and `environment` may be nested; `data` maps a file to its SHA-256. Text that a merchant wrote is
+    bounded, escaped, and stripped of the power to reorder or hide what stands around it.
+
+    :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
+    """
+    titles = {policy.id: policy.title for policy in taxonomy.policies}
+    specs = _chart_specs(metrics, predictions, calibration, taxonomy, log, titles)
+    scripts = [_vega_bundle(), _resource("report.js.j2")]
+    context = {
+        "title": title,
+        "metrics": _shown_metrics(metrics),
+        "titles": titles,
+        "review": {threshold.policy: threshold.review for threshold in thresholds},
+        "cards": _cards(metrics),
+        "contents": [entry for entry in CONTENTS if entry[0] != "training" or "spec-training-0" in specs],
+        "thresholds": _threshold_rows(thresholds, calibration, taxonomy),
+        "slices": [(name, _slice_rows(rows)) for name, rows in metrics["slices"].items()],
+        "training": [(key, name) for key, (name, _) in specs.items() if key.startswith("spec-training")],
+        "settings": _flatten(settings or {}),
+        "environment": _flatten(environment or {}),
+        "data": _flatten(data or {}),
+        "limits": list(limits) or ["Figures are about records like the ones tested, and no others."],
+        "notes": list(notes),
+        "specs": [(key, _script_json(spec)) for key, (_, spec) in specs.items()],
+        "scripts": scripts,
+        "css": _resource("report.css"),
+        "content_policy": content_policy(scripts),
+    }
+    write_text(path, _render(context, titles))
+
+
+def _render(context: dict[str, Any], titles: Mapping[str, str]) -> str:
+    jinja2, markupsafe = require("jinja2", "train"), require("markupsafe", "train")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["title_of"] = lambda policy: titles.get(policy, policy)
+    trusted = {
+        "css": markupsafe.Markup(context["css"]),
+        "scripts": [markupsafe.Markup(script) for script in context["scripts"]],
+        "specs": [(key, markupsafe.Markup(spec)) for key, spec in context["specs"]],
+    }
+    page: str = environment.from_string(_resource("report.html.j2")).render(**context | trusted)
+    return page
+
+
+def content_policy(scripts: Sequence[str]) -> str:
+    """A Content-Security-Policy that lets these inline scripts run, no other, and nothing be fetched."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def visible(text: str, limit: int = 700) -> str:
+    """`text` cut to `limit` characters, its hiding and reordering marks written out as ⟨U+202E⟩."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    written = _HIDING.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", cut)
+    result: list[str] = []
+    marks = 0
+    for character in written:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks <= _MARKS_IN_A_ROW:
+            result.append(character)
+    return "".join(result)
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _vega_bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, of the version altair writes for."""
+    alt, vl_convert = require("altair", "train"), require("vl_convert", "train")
+    version = alt.SCHEMA_VERSION.rpartition(".")[0]
+    bundle: str = vl_convert.javascript_bundle(vl_version=version)
+    if re.search(r"<(!--|/?script)", bundle, re.IGNORECASE):
+        bundle = re.sub(r"<(?=!--|/?script)", r"\\x3c", bundle, flags=re.IGNORECASE)
+    return bundle
+
+
+def _script_json(value: Any) -> str:
+    """JSON that no text inside can use to leave the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _chart_specs(
+    metrics: Mapping[str, Any],
+    predictions: Predictions,
+    calibration: Calibration,
+    taxonomy: Taxonomy,
+    log: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str],
+) -> dict[str, tuple[str, Any]]:
+    """Name in the page -> (title, Vega-Lite specification)."""
+    probabilities = calibration.apply(predictions.logits)
+    points = charts.precision_recall_points(
+        probabilities, predictions.labels, predictions.known, taxonomy.ids
+    )
+    intervals = [
+        {"title": row["title"], "support": row["support"]} | row["average_precision"]
+        for row in metrics["per_policy"]
+        if row["average_precision"]["value"] is not None
+    ]
+    specs = {
+        "spec-intervals": ("Average precision", charts.interval_chart(intervals)),
+        "spec-curves": ("Precision and recall", charts.precision_recall_chart(points, titles)),
+        "spec-reliability": ("Reliability", charts.reliability_chart(metrics["reliability"])),
+        "spec-confusions": (
+            "Confusions",
+            charts.confusion_chart(metrics["confusions"], taxonomy.ids, titles),
+        ),
+    }
+    for number, (name, spec) in enumerate(charts.training_charts(log)):
+        specs[f"spec-training-{number}"] = (name, spec)
+    return specs
+
+
+def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    cards = []
+    for key, name, share in CARDS:
+        figure = metrics["headline"].get(key)
+        if figure is None:
+            continue
+
+        def shown(value: float | None, share: bool = share) -> str:
+            if value is None:
+                return "–"
+            return f"{100 * value:.1f} %" if share else f"{value:.3f}"
+
+        bounds = f"{shown(figure['low'])} to {shown(figure['high'])}" if figure["low"] is not None else ""
+        cards.append({"name": name, "value": shown(figure["value"]), "interval": bounds})
+    return cards
+
+
+def _shown_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with what merchants wrote made visible and bounded."""
+    errors = {
+        kind: [dict(entry, id=visible(entry["id"], 120), text=visible(entry["text"])) for entry in entries]
+        for kind, entries in metrics["errors"].items()
+    }
+    return {**metrics, "errors": errors}
+
+
+def _slice_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    largest = sorted(rows, key=lambda row: -row["records"])[:_SLICE_ROWS]
+    kept = [dict(row, value=visible(row["value"], 60)) for row in rows if row in largest]
+    return {"shown": kept, "hidden": len(rows) - len(kept)}
+
+
+def _threshold_rows(
+    thresholds: Sequence[PolicyThreshold], calibration: Calibration, taxonomy: Taxonomy
+) -> list[dict[str, Any]]:
+    rows = []
+    for threshold in thresholds:
+        column = taxonomy.index(threshold.policy)
+        block, review = threshold.block_certificate, threshold.review_certificate
+        rows.append(
+            {
+                "title": taxonomy.policies[column].title,
+                "review": threshold.review,
+                "block": threshold.block,
+                "review_certificate": _certificate(
+                    review, "recall", review.recall_lower, review.recall_target
+                ),
+                "block_certificate": _certificate(
+                    block, "precision", block.precision_lower, block.precision_target
+                ),
+                "scale": float(calibration.scale[column]),
+                "bias": float(calibration.bias[column]),
+            }
+        )
+    return rows
+
+
+def _certificate(certificate: Any, what: str, lower: float, target: float) -> dict[str, Any]:
+    bound = (
+        f"{what} at least {100 * lower:.1f} % (target {100 * target:g} %, "
+        f"confidence {100 * certificate.confidence:g} %). {certificate.reason}"
+    )
+    return {"certified": certificate.certified, "text": bound}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, value) pairs of bounded text."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            pairs += _flatten(value, f"{name}.")
+        else:
+            pairs.append((visible(name, _VALUE_CHARACTERS), visible(str(value), _VALUE_CHARACTERS)))
+    return pairs
