@@ -215,7 +215,9 @@ def certify_block(
     if not len(ends):
         return _too_few(positive, precision_target, confidence)
     expected = np.cumsum(ranked, dtype=np.float64)[ends] / flagged
-    start = int(np.argmax(bdtr(allowed, flagged, 1.0 - np.clip(expected, 0.0, 1.0))))
+    power = bdtr(allowed, flagged, 1.0 - np.clip(expected, 0.0, 1.0))
+    # The earliest of the nearly best: probabilities a little too sure of themselves then do no harm.
+    start = int(np.argmax(power >= 0.99 * power.max()))
     passed = flagged[start:] - correct[ends[start:]] <= allowed[start:]
     steps = len(passed) if passed.all() else int(np.argmin(passed))
     last = start + steps - 1 if steps else start
