@@ -1,7 +1,7 @@
 """What is measured of a model: ranking, decisions at thresholds, calibration; and how sure the figures are.
 
 Every function takes probabilities, labels (0 or 1) and `known` of shape (records, policies); a cell
-that nobody has judged counts nowhere. Where a figure has no meaning (no positives, nothing flagged) it is NaN.
+that nobody has judged counts nowhere. A figure without a meaning (no positives, nothing flagged) is NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -238,7 +238,7 @@ def _per_policy(
 
 
 def _average_precision(scores: Floats, truth: Floats) -> float:
-    """As scikit-learn's `average_precision_score`, without its checks, which cost a bootstrap most of its time."""
+    """As scikit-learn's `average_precision_score`, without the checks that take most of a bootstrap."""
     if not truth.any():
         return float("nan")
     order = np.argsort(-scores, kind="stable")

@@ -200,7 +200,7 @@ def certify_block(
 
     Every distinct score is a candidate, from high to low. Labels have no say in where the search starts:
     it starts where, if the probabilities are right, the test would most likely pass (a search that always
-    starts at the top stops at the first early error, and loses up to a tenth of the recall); from there
+    starts at the top may stop at an early error: up to a tenth of the recall lost); from there
     every candidate is tested at the full level until one fails. Had the true precision sunk below the
     target by the first candidate, that one passes with probability 1 - confidence at most, provided
     precision falls as the threshold does; so this bounds the chance of a wrong certificate.
@@ -271,8 +271,8 @@ def choose_review(
 
     `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With too
     few violations to prove anything (under 59 at 0.95 and 0.95) the policy takes the tolerance limit of
-    the pooled ones: probabilities are calibrated, so a threshold can be shared. In a simulation with 8 violations a
-    policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new violations and
+    the pooled ones: probabilities are calibrated, so a threshold can be shared. In a simulation with 8
+    violations a policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new violations and
     half of the policies find less than 90 %; the shared limit finds 96 % to 97 %, about the target, and
     at most 7 % of the policies find less than 90 %.
     """
