@@ -136,7 +136,8 @@ def _check_cells(logits: ArrayLike, labels: ArrayLike, known: ArrayLike) -> _Cel
         row, column = broken[0]
         raise RunError(
             f"the logit of record {row}, policy {column} is {values[row, column]} "
-            f"({len(broken)} such cells): the model did not train to finite numbers; lower the learning rate and train again"
+            f"({len(broken)} such cells): the model did not train to finite numbers; "
+            "lower the learning rate and train again"
         )
     if not np.isin(truth[mask], (0.0, 1.0)).all():
         raise ValueError("a label of a known cell is neither 0 nor 1")

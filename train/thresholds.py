@@ -272,8 +272,8 @@ def choose_review(
     `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With too
     few violations to prove anything (under 59 at 0.95 and 0.95) the policy takes the tolerance limit of
     the pooled ones: probabilities are calibrated, so a threshold can be shared. In a simulation with 8
-    violations a policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new violations and
-    half of the policies find less than 90 %; the shared limit finds 96 % to 97 %, about the target, and
+    violations a policy (20 policies, 200 records) the lowest of the policy's own 8 finds 87 % of new
+    violations and half of the policies find less than 90 %; the shared limit finds 96 % to 97 %, about the target, and
     at most 7 % of the policies find less than 90 %.
     """
     own = _tolerance_limit(positives, recall_target, confidence)
