@@ -1,0 +1,141 @@
+"""Cutting clean text into overlapping windows of tokens, the same way in training and in serving."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from .errors import MerchantGuardError, SettingsError
+
+# Prose has four to five characters a token; what lies beyond sixteen is cut off before it costs anything.
+_CHARACTERS_PER_TOKEN = 16
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Up to `window_tokens` tokens of a text, special tokens included.
+
+    `offsets` are characters of the clean text, one pair for each id; special tokens have (0, 0).
+    """
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    @property
+    def start(self) -> int:
+        """First character of the text in this window; 0 where the window holds no text."""
+        return min((start for start, end in self.offsets if end > start), default=0)
+
+    @property
+    def end(self) -> int:
+        """Character after the last one of the text in this window; 0 where the window holds no text."""
+        return max((end for start, end in self.offsets if end > start), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of one text in reading order, at least one; `truncated` says that some text is in none."""
+
+    windows: list[Window]
+    truncated: bool
+
+
+class WindowTokenizer:
+    """Turns text into windows; safe to use from several threads, because nothing is set after it is made.
+
+    :param tokenizer: left as it is; its own truncation and padding settings are not used.
+    :param window_tokens: most tokens of a window, special tokens counted.
+    :param stride_tokens: tokens that a window shares with the one before it.
+    :param max_windows: most windows of a text; the rest of the text is not read.
+    :raises SettingsError: if the numbers do not fit one another.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, window_tokens: int, stride_tokens: int, max_windows: int
+    ) -> None:
+        special = tokenizer.num_special_tokens_to_add(False)
+        faults = []
+        if window_tokens <= special:
+            faults.append(f"window_tokens is {window_tokens}: must exceed the {special} special tokens")
+        elif not 0 <= stride_tokens < window_tokens - special:
+            faults.append(
+                f"stride_tokens is {stride_tokens}: must be 0 to {window_tokens - special - 1}, "
+                f"so that each of the windows of {window_tokens} tokens goes forward"
+            )
+        if max_windows < 1:
+            faults.append(f"max_windows is {max_windows}: must be at least 1")
+        if faults:
+            raise SettingsError("; ".join(faults))
+        self.window_tokens = window_tokens
+        self.stride_tokens = stride_tokens
+        self.max_windows = max_windows
+        self.pad_id = _pad_id(tokenizer)
+        self._most_characters = _CHARACTERS_PER_TOKEN * max_windows * window_tokens
+        self._tokenizer = _private_copy(tokenizer)
+        self._tokenizer.enable_truncation(window_tokens, stride=stride_tokens)
+
+    @classmethod
+    def from_file(
+        cls, path: Path, *, window_tokens: int, stride_tokens: int, max_windows: int
+    ) -> "WindowTokenizer":
+        """Read a `tokenizer.json`.
+
+        :raises MerchantGuardError: if the file is missing or is not a tokenizer.
+        :raises SettingsError: if the numbers do not fit one another.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises plain Exception for every fault of the content
+            raise MerchantGuardError(f"{path}: cannot be read as a tokenizer.json ({error})") from error
+        return cls(
+            tokenizer, window_tokens=window_tokens, stride_tokens=stride_tokens, max_windows=max_windows
+        )
+
+    def encode(self, text: str) -> Windows:
+        """Windows of one clean text; an empty text gives one window of special tokens only."""
+        kept = text[: self._most_characters]
+        return self._windows(self._tokenizer.encode(kept), cut=self._is_cut(text))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Windows]:
+        """Windows of each text, in order; the library spreads the texts over its threads."""
+        kept = [text[: self._most_characters] for text in texts]
+        encodings = self._tokenizer.encode_batch(kept)
+        return [
+            self._windows(encoding, cut=self._is_cut(text))
+            for encoding, text in zip(encodings, texts, strict=True)
+        ]
+
+    def _is_cut(self, text: str) -> bool:
+        return len(text) > self._most_characters and not text[self._most_characters :].isspace()
+
+    def _windows(self, encoding: Encoding, *, cut: bool) -> Windows:
+        encodings = [encoding, *encoding.overflowing]
+        windows = [_window(part) for part in encodings[: self.max_windows]]
+        return Windows(windows=windows, truncated=cut or len(encodings) > self.max_windows)
+
+
+def _window(encoding: Encoding) -> Window:
+    offsets = [
+        (0, 0) if special else offset
+        for offset, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+    ]
+    return Window(ids=encoding.ids, offsets=offsets)
+
+
+def _private_copy(tokenizer: Tokenizer) -> Tokenizer:
+    private = Tokenizer.from_str(tokenizer.to_str())
+    private.no_padding()
+    private.no_truncation()
+    # A merchant who writes "[SEP]" has written six characters, not a control token.
+    private.encode_special_tokens = True
+    return private
+
+
+def _pad_id(tokenizer: Tokenizer) -> int:
+    """The id to pad with; 0 where the tokenizer names none, since padding is masked whatever its id."""
+    if tokenizer.padding is not None:
+        return int(tokenizer.padding["pad_id"])
+    known = (tokenizer.token_to_id(token) for token in _PAD_TOKENS)
+    return next((token_id for token_id in known if token_id is not None), 0)
