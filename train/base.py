@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..data.errors import SettingsError
@@ -62,31 +63,49 @@ def load_encoder(settings: ModelSettings, *, pretrained: bool = True) -> PreTrai
     :raises SettingsError: if transformers cannot load it, or windows exceed its positions.
     """
     location = resolve_base(settings.base)
-    dropout = _dropout(settings.encoder_dropout)
     try:
-        config = AutoConfig.from_pretrained(location, trust_remote_code=False, **dropout)
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False)
+        _set_dropout(config, settings.encoder_dropout)
         if pretrained:
-            encoder = AutoModel.from_pretrained(location, config=config, trust_remote_code=False, dtype="float32")
+            encoder = AutoModel.from_pretrained(
+                location, config=config, trust_remote_code=False, dtype="float32"
+            )
         else:
             encoder = AutoModel.from_config(config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError(f"model.base: {settings.base!r} cannot be loaded: {error}") from error
     positions = getattr(config, "max_position_embeddings", None)
     # RoBERTa and MPNet count positions from 2, so two of theirs are never used by a token.
-    usable = positions - 2 if config.model_type in ("roberta", "xlm-roberta", "mpnet") and positions else positions
+    usable = (
+        positions - 2 if config.model_type in ("roberta", "xlm-roberta", "mpnet") and positions else positions
+    )
     if usable and settings.window_tokens > usable:
         raise SettingsError(
             f"model.window_tokens: {settings.window_tokens} exceeds the {usable} positions of {settings.base}"
         )
+    choose_attention(encoder, settings.attention)
     return encoder
 
 
-def _dropout(rate: float | None) -> dict[str, float]:
+def _set_dropout(config: Any, rate: float | None) -> None:
     if rate is None:
-        return {}
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-    names += ("embedding_dropout", "mlp_dropout")
-    return dict.fromkeys(names, rate)
+        return
+    for name, value in config.to_dict().items():
+        if "dropout" in name and isinstance(value, float) and not name.startswith("classifier"):
+            setattr(config, name, rate)
+
+
+def choose_attention(encoder: PreTrainedModel, choice: str) -> None:
+    """Set the attention implementation: as told, or eager on a CPU and SDPA on a GPU where the encoder has it.
+
+    :raises SettingsError: if the encoder does not have what was asked for.
+    """
+    if choice == "auto":
+        choice = "sdpa" if torch.cuda.is_available() and encoder._supports_sdpa else "eager"
+    try:
+        encoder.set_attn_implementation(choice)
+    except (ValueError, ImportError) as error:
+        raise SettingsError(f"model.attention: {choice!r} is not available for this encoder: {error}") from error
 
 
 def save_tokenizer(settings: ModelSettings, path: Path) -> None:

@@ -30,7 +30,9 @@ class PolicyModel(nn.Module):
         config: Any = encoder.config
         self.dropout = nn.Dropout(settings.head_dropout)
         self.head = nn.Linear(config.hidden_size, n_policies)
-        self.window_scores = nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
+        self.window_scores = (
+            nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
+        )
         self.ngrams = NgramBranch(settings.ngram_buckets, n_policies) if settings.ngram_buckets else None
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""From record files to labelled window tables, one per split."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.corpus_files import corpus_paths
+from ..data.errors import RunError
+from ..data.files import sha256_file
+from ..data.policy import Taxonomy, load_taxonomy
+from ..data.readers import read_records
+from ..data.record import Record, label_arrays
+from ..data.splits import SplitManifest, make_splits
+from ..data.windows import WindowTokenizer
+from .loop import Labelled
+from .settings import DataSettings, ModelSettings
+from .windows import build_window_table
+
+SPLIT_NAMES = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecords:
+    """The records of a run by split, where they came from, and the manifest that says which went where."""
+
+    taxonomy: Taxonomy
+    records: dict[str, list[Record]]
+    manifest: SplitManifest | None
+    files: dict[str, str]
+    """Path of each record file and the SHA-256 of its bytes."""
+
+    def data_hash(self) -> str:
+        """SHA-256 over ids, texts and labels of every split: what the run was trained and judged on."""
+        digest = hashlib.sha256()
+        for name in SPLIT_NAMES:
+            for r in self.records.get(name, []):
+                row = [name, r.id, r.text, r.labels, r.unknown]
+                digest.update(json.dumps(row, ensure_ascii=True).encode("ascii"))
+        return digest.hexdigest()
+
+
+def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | None) -> SplitRecords:
+    """Read the record files of the settings (or the shipped corpus) and split them.
+
+    :raises TaxonomyError: if the taxonomy file is wrong.
+    :raises RecordError: if a file cannot be read, or, when `strict`, at the first bad row.
+    :raises SplitError: if the records cannot be split as asked.
+    """
+    taxonomy = load_taxonomy(Path(settings.taxonomy) if settings.taxonomy else None)
+    paths = [Path(name) for name in settings.records] or corpus_paths()
+    read = read_records(paths, taxonomy, strict=strict, rejects=rejects)
+    manifest = make_splits(
+        read.records, taxonomy, fractions=settings.fractions, seed=settings.split_seed, by_time=settings.by_time
+    )
+    by_id = {record.id: record for record in read.records}
+    records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}
+    files = {str(path): sha256_file(path) for path in paths}
+    return SplitRecords(taxonomy, records, manifest, files)
+
+
+def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -> list[str]:
+    """Policies without a positive in this split, in the taxonomy's order.
+
+    :raises RunError: if the split is empty or no policy has a positive: nothing could be learnt or measured.
+    """
+    if not records:
+        raise RunError(f"{split}: the split has no records; give more data or another share")
+    labels, known = label_arrays(records, taxonomy)
+    positives = ((labels > 0) & known).sum(axis=0)
+    if not positives.any():
+        raise RunError(f"{split}: none of its {len(records)} records carries a label; give labelled records")
+    return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
+
+
+def labelled_windows(
+    records: Sequence[Record], taxonomy: Taxonomy, tokenizer: WindowTokenizer, folder: Path
+) -> Labelled:
+    """Clean, tokenise and store the windows of `records` under `folder`, with their labels."""
+    targets, known = label_arrays(records, taxonomy)
+    return Labelled(build_window_table(records, tokenizer, folder), targets, known)
+
+
+def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
+    """The run's tokenizer with its window settings."""
+    return WindowTokenizer.from_file(
+        path,
+        window_tokens=model.window_tokens,
+        stride_tokens=model.stride_tokens,
+        max_windows=model.max_windows,
+    )

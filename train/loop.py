@@ -1,0 +1,272 @@
+"""The training loop: accelerate for devices, processes and precision; everything else in plain sight."""
+
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ..data.files import write_text
+from .batches import StepPlan, collate, padding_share
+from .checkpoint import Checkpoint, Progress, clear_leftovers, load_latest, save_checkpoint
+from .losses import masked_loss
+from .metric_module import PolicyMetrics
+from .model import PolicyModel, load_trained_state, pool_windows, trained_state
+from .optim import WeightAverage, build_optimizer, build_schedule, optimizer_tensors, restore_optimizer
+from .predict import predict_logits
+from .run_files import log_lines
+from .settings import Settings
+from .windows import WindowTable
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K)."""
+
+    table: WindowTable
+    targets: np.ndarray
+    known: np.ndarray
+
+
+class Trainer:
+    """Trains one model to its end, or to the end of what a checkpoint began.
+
+    :param folder: the run's folder; checkpoints, log and trackers go under it.
+    :param fingerprint: identifies settings and data in the checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: PolicyModel,
+        settings: Settings,
+        train: Labelled,
+        validation: Labelled,
+        *,
+        accelerator: Accelerator,
+        folder: Path,
+        fingerprint: str,
+    ) -> None:
+        self.settings, self.train, self.validation = settings, train, validation
+        self.accelerator, self.folder, self.fingerprint = accelerator, folder, fingerprint
+        optim = settings.optim
+        self.plan = StepPlan(
+            train.table,
+            budget=optim.batch_tokens,
+            most=optim.batch_records,
+            accumulate=optim.accumulate,
+            world=accelerator.num_processes,
+            seed=settings.seed,
+        )
+        self.total_steps = self._total_steps()
+        self.steps_in_epoch = 1
+        self.bare = model
+        optimizer = build_optimizer(model, optim, settings.lora)
+        self.schedule = build_schedule(optimizer, optim, steps=self.total_steps)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.average = WeightAverage(model, optim.ema) if optim.ema else None
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+
+    def _total_steps(self) -> int:
+        optim = self.settings.optim
+        steps = sum(len(self.plan.epoch(e)) for e in range(optim.epochs))
+        return min(steps, optim.max_steps) if optim.max_steps else steps
+
+    # -- one step ---------------------------------------------------------------------------------------
+
+    def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
+        batch = collate(self.train.table, records).to(self.accelerator.device)
+        output = self.model(batch.input_ids, batch.attention_mask)
+        logits = pool_windows(output, batch.record_of_window, len(records))
+        targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
+        known = torch.from_numpy(self.train.known[records]).to(logits.device)
+        return masked_loss(logits, targets, known, self.settings.loss, n_records=n_records)
+
+    def _step(self, micro_batches: list[list[int]]) -> float:
+        """One optimizer step over this process's share of the micro-batches; gives the step's loss."""
+        accelerator, world = self.accelerator, self.accelerator.num_processes
+        n_records = sum(len(batch) for batch in micro_batches)
+        mine = micro_batches[accelerator.process_index :: world]
+        # Seeding by step, not once, makes dropout the same after a resume with no state to carry.
+        torch.manual_seed(hash((self.settings.seed, self.progress.step, accelerator.process_index)) % 2**63)
+        total = torch.zeros((), device=accelerator.device)
+        for place, records in enumerate(mine):
+            with accelerator.no_sync(self.model) if place + 1 < len(mine) else nullcontext():
+                loss = self._micro_loss(records, n_records)
+                # Processes average their gradients; times `world` turns that into the sum over the step.
+                accelerator.backward(loss * world)
+            total += loss.detach()
+        accelerator.clip_grad_norm_(self.model.parameters(), self.settings.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update(self.bare)
+        return float(accelerator.reduce(total, reduction="sum"))
+
+    # -- evaluation and checkpoints ---------------------------------------------------------------------
+
+    def _validate(self) -> dict[str, float]:
+        if self.average is not None:
+            self.average.swap(self.bare)
+        n_policies = self.train.targets.shape[1]
+        logits = predict_logits(
+            self.model,
+            self.validation.table,
+            self.accelerator,
+            budget=2 * self.settings.optim.batch_tokens,
+            n_policies=n_policies,
+        )
+        figures = self._score(logits)
+        improved = figures["macro_average_precision"] > self.progress.best_metric
+        if improved:
+            self.progress.best_metric = figures["macro_average_precision"]
+            self.progress.best_step = self.progress.step
+            self.best = trained_state(self.bare)
+        self.progress.without_better = 0 if improved else self.progress.without_better + 1
+        if self.average is not None:
+            self.average.swap(self.bare)
+        return figures
+
+    def _score(self, logits: np.ndarray) -> dict[str, float]:
+        """Validation figures of uncalibrated logits; zero where no policy has a positive to rank."""
+        metric = PolicyMetrics(cache_dir=str(self.folder / "cache"), experiment_id=f"process-{os.getpid()}")
+        metric.add_batch(
+            predictions=logits, references=self.validation.targets, known=self.validation.known
+        )
+        figures = metric.compute(threshold=0.0)
+        return {name: float(np.nan_to_num(value)) for name, value in figures.items()}
+
+    def _evaluate(self, seconds: float) -> None:
+        progress = self.progress
+        figures = self._validate()
+        row = {
+            "step": progress.step,
+            "epoch": round(progress.epoch + progress.step_in_epoch / self.steps_in_epoch, 4),
+            "loss": progress.loss_sum / max(progress.loss_steps, 1),
+            "learning_rate": self.schedule.get_last_lr()[0],
+            "seconds": round(seconds, 2),
+            **{f"validation_{name}": value for name, value in figures.items()},
+        }
+        progress.loss_sum, progress.loss_steps = 0.0, 0
+        progress.log.append(row)
+        self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=progress.step)
+        if self.accelerator.is_main_process:
+            write_text(self.folder / "log.jsonl", log_lines(progress.log))
+        if progress.without_better >= self.settings.loop.patience:
+            progress.finished = True
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
+        self.progress.scaler = scaler.state_dict() if scaler is not None else {}
+        tensors = {"trained": trained_state(self.bare), "optimizer": optimizer_tensors(self.optimizer)}
+        if self.best:
+            tensors["best"] = self.best
+        if self.average is not None:
+            self.progress.ema_steps = self.average.steps
+            tensors["average"] = {n: t.cpu().contiguous() for n, t in self.average.average.items()}
+        save_checkpoint(
+            self.folder / "checkpoints", Checkpoint(self.progress, tensors), fingerprint=self.fingerprint
+        )
+
+    def resume(self) -> bool:
+        """Go back to the newest checkpoint; False where there is none and training begins anew.
+
+        :raises RunError: if the checkpoint belongs to other settings or data.
+        """
+        clear_leftovers(self.folder / "checkpoints")
+        checkpoint = load_latest(self.folder / "checkpoints", fingerprint=self.fingerprint)
+        if checkpoint is None:
+            return False
+        self.progress = checkpoint.progress
+        load_trained_state(self.bare, checkpoint.tensors["trained"])
+        restore_optimizer(self.optimizer, checkpoint.tensors.get("optimizer", {}))
+        self.best = checkpoint.tensors.get("best", {})
+        if self.average is not None:
+            self.average.steps = self.progress.ema_steps
+            for name, tensor in checkpoint.tensors["average"].items():
+                self.average.average[name].copy_(tensor)
+        if self.accelerator.scaler is not None and self.progress.scaler:
+            self.accelerator.scaler.load_state_dict(self.progress.scaler)
+        self._set_rates()
+        return True
+
+    def _set_rates(self) -> None:
+        step = self.progress.step
+        self.schedule.last_epoch = step
+        rates = [
+            base * scale(step)
+            for base, scale in zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
+        ]
+        self.schedule._last_lr = rates
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    # -- the whole --------------------------------------------------------------------------------------
+
+    def _due(self, every: int | None, *, last_of_epoch: bool) -> bool:
+        at_end = self.progress.step >= self.total_steps
+        return at_end or (last_of_epoch if every is None else self.progress.step % every == 0)
+
+    def _run_epoch(self, bar: Bar, task: Any, started: float) -> None:
+        progress, loop = self.progress, self.settings.loop
+        steps = self.plan.epoch(progress.epoch)
+        self.steps_in_epoch = len(steps)
+        for number in range(progress.step_in_epoch, len(steps)):
+            progress.loss_sum += self._step(steps[number])
+            progress.loss_steps += 1
+            progress.step += 1
+            progress.step_in_epoch = number + 1
+            last = number + 1 == len(steps)
+            description = f"epoch {progress.epoch + 1}, loss {progress.loss_sum / progress.loss_steps:.4f}"
+            if self._due(loop.evaluate_every, last_of_epoch=last):
+                self._evaluate(time.perf_counter() - started)
+                description += f", validation AP {progress.log[-1]['validation_macro_average_precision']:.3f}"
+            progress.finished = progress.finished or progress.step >= self.total_steps
+            if progress.finished or self._due(loop.checkpoint_every, last_of_epoch=last):
+                self._save()
+            bar.update(task, completed=progress.step, description=description)
+            if progress.finished:
+                return
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+
+    def fit(self) -> dict[str, Tensor]:
+        """Train until the steps run out or validation stops improving; gives the best weights.
+
+        Progress goes to standard error; figures to `log.jsonl`, the trackers and the checkpoints.
+        """
+        self.model.train()
+        started = time.perf_counter()
+        bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            disable=not self.accelerator.is_local_main_process,
+            console=_stderr(),
+        )
+        with bar:
+            task = bar.add_task("training", total=self.total_steps, completed=self.progress.step)
+            while not self.progress.finished:
+                self._run_epoch(bar, task, started)
+        return self.best
+
+    def padding(self) -> float:
+        """Share of padding in the first epoch's batches."""
+        return padding_share(self.train.table, [b for step in self.plan.epoch(0) for b in step])
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,0 +1,231 @@
+"""The whole training job: records to a finished run, in stages that a resume can find its way through."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from ..data.errors import RunError
+from ..data.files import write_json
+from ..data.record import Record
+from . import run_files as names
+from .base import describe_base, save_tokenizer
+from .calibration import fit_calibration
+from .dataset import SPLIT_NAMES, SplitRecords, check_positives, labelled_windows, window_tokenizer
+from .evaluation import evaluate
+from .loop import Labelled, Trainer
+from .model import build_model, load_trained_state, trainable_share
+from .predict import predict_logits
+from .predictions import Predictions
+from .report import write_report
+from .run import environment, record_predictions, save_model, write_provenance
+from .settings import Settings, save_settings
+from .thresholds import PolicyThreshold, fit_thresholds
+
+_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    predictions: dict[str, Predictions]
+    log: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+def fingerprint(settings: Settings, data_hash: str) -> str:
+    """Identifies what decides a run's result, so that a checkpoint is never resumed under other settings."""
+    decisive = settings.model_dump(mode="json", exclude={"name": True, "loop": {"trackers"}})
+    return hashlib.sha256(json.dumps([decisive, data_hash], sort_keys=True).encode()).hexdigest()
+
+
+def _prepare_folder(folder: Path, *, resume: bool) -> None:
+    if (folder / names.METRICS).is_file():
+        raise RunError(f"{folder}: holds a finished run; choose another --out, or delete it first")
+    if any((folder / "checkpoints").glob("step-*")) and not resume:
+        raise RunError(f"{folder}: holds a run that stopped; go on with --resume, or choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _accelerator(settings: Settings, folder: Path) -> Accelerator:
+    accelerator = Accelerator(
+        mixed_precision=settings.optim.mixed_precision,
+        log_with=list(settings.loop.trackers) or None,
+        project_dir=str(folder / "trackers"),
+    )
+    if settings.loop.trackers:
+        accelerator.init_trackers(settings.name)
+    return accelerator
+
+
+def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict[str, Labelled]:
+    tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
+    return {
+        split: labelled_windows(data.records[split], data.taxonomy, tokenizer, folder / "windows" / split)
+        for split in SPLIT_NAMES
+    }
+
+
+def _fit(
+    settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool
+) -> _Trained | None:
+    """Train, predict every held-out split, save the model; None on processes other than the first."""
+    accelerator = _accelerator(settings, folder)
+    if accelerator.is_main_process:
+        save_tokenizer(settings.model, folder / names.TOKENIZER)
+    accelerator.wait_for_everyone()
+    with accelerator.main_process_first():
+        tables = _window_tables(data, settings, folder)
+    set_seed(settings.seed)
+    model = build_model(settings.model, settings.lora, n_policies=len(data.taxonomy)).to(accelerator.device)
+    trainer = Trainer(
+        model,
+        settings,
+        tables["train"],
+        tables["validation"],
+        accelerator=accelerator,
+        folder=folder,
+        fingerprint=mark,
+    )
+    if resume:
+        trainer.resume()
+    load_trained_state(model, trainer.fit())
+    predictions = {
+        split: _predict(trainer, tables[split], data.records[split], data, accelerator)
+        for split in SPLIT_NAMES[1:]
+    }
+    accelerator.end_training()
+    if not accelerator.is_main_process:
+        return None
+    save_model(model, folder)
+    trainable, total = trainable_share(model)
+    facts = {
+        "trainable_parameters": trainable,
+        "parameters": total,
+        "padding_share": round(trainer.padding(), 4),
+        "best_step": trainer.progress.best_step,
+        "steps": trainer.progress.step,
+        "processes": accelerator.num_processes,
+    }
+    return _Trained(predictions, trainer.progress.log, facts)
+
+
+def _predict(
+    trainer: Trainer, labelled: Labelled, records: list[Record], data: SplitRecords, accelerator: Accelerator
+) -> Predictions:
+    budget = 2 * trainer.settings.optim.batch_tokens
+    n_policies = len(data.taxonomy)
+    # Figures, calibration and thresholds are of float32, as the exported graph computes it.
+    with torch.autocast(accelerator.device.type, enabled=False):
+        logits = predict_logits(trainer.bare, labelled.table, accelerator, budget=budget, n_policies=n_policies)
+    if not np.isfinite(logits).all():
+        raise RunError("training diverged: logits are not finite; lower optim.learning_rate")
+    return record_predictions(records, data.taxonomy, logits, labelled.table.n_windows.tolist())
+
+
+def _certify(predictions: Predictions, settings: Settings, data: SplitRecords) -> Any:
+    calibration = fit_calibration(predictions.logits, predictions.labels, predictions.known)
+    thresholds = fit_thresholds(
+        calibration.apply(predictions.logits),
+        predictions.labels,
+        predictions.known,
+        data.taxonomy.ids,
+        precision_target=settings.thresholds.precision_target,
+        recall_target=settings.thresholds.recall_target,
+        confidence=settings.thresholds.confidence,
+    )
+    return calibration, thresholds
+
+
+def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: bool = False) -> Path:
+    """Train, calibrate, certify, evaluate on the test split once, and write the run's folder.
+
+    Stages after training are computed again by a resume: they are quick, and metrics.json, written last,
+    marks the run as finished.
+
+    :raises RunError: if the folder holds another run, a split cannot be used, or training diverges.
+    :raises SettingsError: if base weights or LoRA targets do not fit the settings.
+    """
+    _prepare_folder(folder, resume=resume)
+    without = {split: check_positives(split, data.records[split], data.taxonomy) for split in SPLIT_NAMES}
+    if without["train"]:
+        raise RunError(
+            f"train: no positive record for {', '.join(without['train'])}; give records that carry these "
+            "labels, or take the policies out of the taxonomy"
+        )
+    base = describe_base(settings.model)
+    data_hash = data.data_hash()
+    if settings.loop.threads:
+        torch.set_num_threads(settings.loop.threads)
+    trained = _fit(settings, data, folder, mark=fingerprint(settings, data_hash), resume=resume)
+    if trained is None:
+        return folder
+    save_settings(settings, folder / names.SETTINGS)
+    write_json(folder / names.TAXONOMY, data.taxonomy.to_json())
+    if data.manifest is not None:
+        write_json(folder / names.SPLITS, data.manifest.to_json())
+    facts = {"training": trained.facts, "policies_without_positives": without}
+    write_provenance(
+        folder, base=base, data_hash=data_hash, files=data.files, package_version=_VERSION, extra=facts
+    )
+    _judge(trained, settings, data, folder)
+    shutil.rmtree(folder / "windows")
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    return folder
+
+
+def _judge(trained: _Trained, settings: Settings, data: SplitRecords, folder: Path) -> None:
+    for split, predictions in trained.predictions.items():
+        predictions.save(folder / names.PREDICTIONS / f"{split}.parquet")
+    calibration, thresholds = _certify(trained.predictions["calibration"], settings, data)
+    write_json(folder / names.CALIBRATION, calibration.to_json())
+    write_json(folder / names.THRESHOLDS, [t.to_json() for t in thresholds])
+    metrics = {
+        split: evaluate(trained.predictions[split], calibration, thresholds, data.taxonomy)
+        for split in ("validation", "test")
+    }
+    _report(trained, metrics["test"], calibration, thresholds, settings, data, folder)
+    write_json(folder / names.METRICS, metrics)
+
+
+def _limits(metrics: dict[str, Any], facts: dict[str, Any], data: SplitRecords) -> list[str]:
+    counts = {split: len(records) for split, records in data.records.items()}
+    return [
+        f"Figures are of {counts['test']} test records that share no domain and no near-duplicate with the "
+        f"{counts['train']} of training; merchants written by other hands are harder.",
+        f"Calibration and thresholds rest on {counts['calibration']} records: a policy with few positives among "
+        "them has a calibration close to the common one, and mostly no certified block threshold.",
+        f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
+        "on the validation split.",
+    ]
+
+
+def _report(
+    trained: _Trained,
+    metrics: dict[str, Any],
+    calibration: Any,
+    thresholds: tuple[PolicyThreshold, ...],
+    settings: Settings,
+    data: SplitRecords,
+    folder: Path,
+) -> None:
+    write_report(
+        folder / names.REPORT,
+        metrics=metrics,
+        predictions=trained.predictions["test"],
+        calibration=calibration,
+        thresholds=thresholds,
+        taxonomy=data.taxonomy,
+        log=trained.log,
+        title=f"{settings.name}: test split",
+        settings=settings.model_dump(mode="json"),
+        environment=environment(),
+        data={"all splits": data.data_hash(), **data.files},
+        limits=_limits(metrics, trained.facts, data),
+    )

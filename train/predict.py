@@ -1,0 +1,36 @@
+"""Record logits of a window table, in the table's order."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from .batches import collate, length_batches
+from .model import pool_windows
+from .windows import WindowTable
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, table: WindowTable, accelerator: Accelerator, *, budget: int, n_policies: int
+) -> np.ndarray:
+    """Record logits, float32 (N, K), from all processes together; the model is left in the mode it came in.
+
+    :param budget: most padded tokens in a batch; twice that of training fits, as no gradients are kept.
+    """
+    was_training = model.training
+    model.eval()
+    logits = np.zeros((len(table), n_policies), dtype=np.float32)
+    batches = length_batches(table, budget=budget)
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    parts: list[tuple[tuple[int, ...], np.ndarray]] = []
+    for records in mine:
+        batch = collate(table, records).to(accelerator.device)
+        output = model(batch.input_ids, batch.attention_mask)
+        pooled = pool_windows(output, batch.record_of_window, len(batch.records))
+        parts.append((batch.records, pooled.float().cpu().numpy()))
+    for rows, values in gather_object(parts):
+        logits[list(rows)] = values
+    model.train(was_training)
+    return logits

@@ -1,0 +1,221 @@
+"""A run's folder: what a finished training leaves behind, and how to open it again."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+
+from ..data.errors import RunError
+from ..data.files import read_json, sha256_file, write_json
+from ..data.policy import Taxonomy
+from ..data.record import Record, label_arrays
+from . import run_files as names
+from .base import Base
+from .breakdown import length_band
+from .calibration import Calibration
+from .dataset import window_tokenizer
+from .model import PolicyModel, build_model, load_trained_state, load_weights, save_weights, trained_state
+from .predict import predict_logits
+from .predictions import Predictions
+from .settings import Settings, load_settings
+from .thresholds import PolicyThreshold
+from .windows import build_window_table
+
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "onnxruntime")
+_SLICED = ("form", "kind", "source", "country")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedRun:
+    """A finished run in memory; the model holds its adapter unmerged, in evaluation mode, in float32."""
+
+    path: Path
+    settings: Settings
+    taxonomy: Taxonomy
+    model: PolicyModel
+    calibration: Calibration
+    thresholds: tuple[PolicyThreshold, ...]
+    metrics: dict[str, Any]
+    base: Base
+    data_hash: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.settings.name
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The run's tokenizer.json."""
+        return self.path / names.TOKENIZER
+
+    @property
+    def window_tokens(self) -> int:
+        """Most tokens in a window, special tokens included."""
+        return self.settings.model.window_tokens
+
+    @property
+    def stride_tokens(self) -> int:
+        """Tokens that neighbouring windows share."""
+        return self.settings.model.stride_tokens
+
+    @property
+    def max_windows(self) -> int:
+        """Most windows of a text; what lies beyond is cut and reported."""
+        return self.settings.model.max_windows
+
+    @property
+    def pooling(self) -> str:
+        """How window logits become a record's: "max" or "attention"."""
+        return self.settings.model.window_pooling
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python, the libraries and the machine, for the run's provenance."""
+    libraries: dict[str, str | None] = {}
+    for name in (*_LIBRARIES, "merchantguard"):
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = None
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or "cpu"
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "libraries": libraries,
+    }
+
+
+def save_model(model: PolicyModel, folder: Path) -> None:
+    """Write the adapter in peft's own format (or the whole encoder) and everything else as head.safetensors."""
+    save_weights({k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / names.HEAD)
+    if isinstance(model.encoder, PeftModel):
+        model.encoder.save_pretrained(str(folder / names.ADAPTER), safe_serialization=True)
+        (folder / names.ADAPTER / "README.md").unlink(missing_ok=True)  # a template of peft's, empty of facts
+    else:
+        state = trained_state(model)
+        encoder = {k: v for k, v in state.items() if k.startswith("encoder.")}
+        save_weights(encoder, folder / names.ENCODER)
+
+
+def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyModel:
+    """Build the model and put the run's weights into it.
+
+    :raises RunError: if weights are missing or do not fit the settings.
+    """
+    model = build_model(settings.model, settings.lora, n_policies=n_policies, pretrained=settings.lora.enabled)
+    adapter = folder / names.ADAPTER / "adapter_model.safetensors"
+    try:
+        state = load_weights(folder / names.HEAD)
+        if settings.lora.enabled:
+            state |= {f"encoder.{name}": tensor for name, tensor in load_weights(adapter).items()}
+        else:
+            state |= load_weights(folder / names.ENCODER)
+        load_trained_state(model, state)
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{folder}: the run's weights cannot be loaded: {error}") from error
+    return model.eval()
+
+
+def load_run(path: Path) -> LoadedRun:
+    """Open a finished run.
+
+    :raises RunError: if a file is missing or the run never finished.
+    """
+    path = Path(path)
+    needed = (names.SETTINGS, names.TAXONOMY, names.PROVENANCE, names.CALIBRATION, names.THRESHOLDS)
+    missing = [name for name in needed if not (path / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{path}: is not a finished run ({', '.join(missing)} missing); finish it with "
+            f"`merchantguard train ... --out {path} --resume`"
+        )
+    settings = load_settings(path / names.SETTINGS)
+    taxonomy = Taxonomy.from_json(read_json(path / names.TAXONOMY))
+    provenance = read_json(path / names.PROVENANCE)
+    metrics = read_json(path / names.METRICS) if (path / names.METRICS).is_file() else {}
+    return LoadedRun(
+        path=path,
+        settings=settings,
+        taxonomy=taxonomy,
+        model=load_model(settings, path, n_policies=len(taxonomy)),
+        calibration=Calibration.from_json(read_json(path / names.CALIBRATION)),
+        thresholds=tuple(PolicyThreshold.from_json(t) for t in read_json(path / names.THRESHOLDS)),
+        metrics=metrics,
+        base=Base(**provenance["base"]),
+        data_hash=provenance["data_hash"],
+        version=provenance["version"],
+    )
+
+
+def record_predictions(
+    records: Sequence[Record], taxonomy: Taxonomy, logits: np.ndarray, windows: Sequence[int]
+) -> Predictions:
+    """Set logits (N, K) beside what is known of the records, with the slices that reports use."""
+    labels, known = label_arrays(records, taxonomy)
+    slices = {"length": tuple(length_band(len(record.text)) for record in records)}
+    for name in _SLICED:
+        values = tuple(str(_field(record, name) or "") for record in records)
+        if any(values):
+            slices[name] = values
+    slices["windows"] = tuple("one window" if count == 1 else "several windows" for count in windows)
+    return Predictions(
+        ids=tuple(r.id for r in records),
+        logits=logits,
+        labels=labels,
+        known=known,
+        domains=tuple(r.domain or r.id for r in records),
+        slices=slices,
+        texts=tuple(r.text for r in records),
+    )
+
+
+def _field(record: Record, name: str) -> Any:
+    return record.country if name == "country" else record.extra.get(name)
+
+
+def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -> Predictions:
+    """Predictions of a finished run for records, through the same cleaning and windows as in training.
+
+    :param cache: a folder that may be written; the windows are kept there.
+    """
+    tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
+    table = build_window_table(records, tokenizer, cache)
+    accelerator = Accelerator(mixed_precision="no")
+    logits = predict_logits(
+        run.model.to(accelerator.device),
+        table,
+        accelerator,
+        budget=2 * run.settings.optim.batch_tokens,
+        n_policies=len(run.taxonomy),
+    )
+    return record_predictions(records, run.taxonomy, logits, table.n_windows.tolist())
+
+
+def write_provenance(
+    path: Path, *, base: Base, data_hash: str, files: dict[str, str], package_version: str, extra: dict[str, Any]
+) -> None:
+    """Write where the run came from: base weights, data, libraries, figures of the training itself."""
+    write_json(
+        path / names.PROVENANCE,
+        {
+            "version": package_version,
+            "base": base.to_json(),
+            "data_hash": data_hash,
+            "files": files,
+            "tokenizer_sha256": sha256_file(path / names.TOKENIZER),
+            "environment": environment(),
+            **extra,
+        },
+    )
