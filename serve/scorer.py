@@ -176,7 +176,11 @@ class Scorer:
         alone = calibrate(logits, self._scale, self._bias)[:, policy]
         kept = [row for row in order if row == order[0] or alone[row] >= self.policies[policy].review]
         windows = [reading.windows.windows[row] for row in kept]
-        return tuple(reading.clean.original_span(window.start, window.end) for window in windows)
+        return tuple(
+            reading.clean.original_span(window.start, window.end)
+            for window in windows
+            if window.start < window.end
+        )
 
     def _find_spans(
         self, reading: _Reading, logits: Floats, found: Sequence[int], batch_tokens: int

@@ -1,0 +1,137 @@
+"""From a run to a bundle: graphs, tokenizer, parity, bundle.json and the model card, all or nothing."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.corpus_files import corpus_paths
+from ..data.errors import StorageError
+from ..data.files import atomic_folder, sha256_file, write_json, write_text
+from ..data.readers import read_records
+from ..data.text import CLEANING_VERSION
+from ..serve.bundle import DOCUMENT, FORMAT_VERSION, MODEL, TOKENIZER, Bundle, parse_document, read_bundle
+from ..serve.evidence import EvidenceOptions
+from ..serve.scorer import Scorer, load_tokenizer
+from ..serve.session import Model, OnnxModel
+from ..train.predictions import Predictions
+from ..train.run import LoadedRun
+from ..train.run_files import PREDICTIONS
+from .card import model_card
+from .graph import can_fuse, write_fused_graph, write_graph
+from .merge import merge_adapter
+from .parity import TOLERANCE, Parity, TorchModel, check_parity, parity_cases
+
+FUSED = "model.fused.onnx"
+CARD = "README.md"
+
+_PARITY_TEXTS = 64
+# Worst errors carry merchants' text, which the run keeps to itself; the bins serve only its report.
+_KEPT_BY_THE_RUN = ("errors", "reliability", "confusions")
+_THRESHOLD_FIELDS = ("review", "block", "review_certificate", "block_certificate")
+
+
+def export_bundle(
+    run: LoadedRun,
+    path: Path,
+    *,
+    fused: bool = True,
+    texts: Sequence[str] | None = None,
+    tolerance: float = TOLERANCE,
+) -> Bundle:
+    """Write the bundle of a run into folder `path`, replacing an older bundle there.
+
+    :param fused: also write the graph with ONNX Runtime's fusions, where it has some for the encoder.
+    :param texts: what parity is checked on; by default held-out texts of the run.
+    :raises ParityError: if a graph does not give the run's probabilities and decisions; `path` is unchanged.
+    :raises StorageError: if `path` is a folder of something else, or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (path / DOCUMENT).is_file() and not _is_empty_folder(path):
+        raise StorageError(f"{path}: is not a bundle; it is not overwritten, choose another folder")
+    texts = _held_out_texts(run) if texts is None else texts
+    with atomic_folder(path) as folder:
+        shutil.copyfile(run.tokenizer_path, folder / TOKENIZER)
+        merged = merge_adapter(run.model)
+        write_graph(merged, folder / MODEL)
+        names = [MODEL]
+        if fused and can_fuse(merged) and write_fused_graph(merged, folder / FUSED):
+            names.append(FUSED)
+        document = bundle_document(run) | {"files": hashes(folder)}
+        bundle = parse_document(document, folder)
+        document["parity"] = [parity.to_json() for parity in _prove(run, bundle, names, texts, tolerance)]
+        write_text(folder / CARD, model_card(document))
+        write_json(folder / DOCUMENT, document | {"files": hashes(folder)})
+        read_bundle(folder)
+    return read_bundle(path)
+
+
+def bundle_document(run: LoadedRun) -> dict[str, Any]:
+    """What bundle.json says of a run, without `parity` and `files`."""
+    thresholds = {threshold.policy: threshold.to_json() for threshold in run.thresholds}
+    measured = run.metrics.get("test", {})
+    scale, bias = run.calibration.scale.tolist(), run.calibration.bias.tolist()
+    policies = [
+        {
+            "id": policy.id,
+            "title": policy.title,
+            "severity": policy.severity,
+            "calibration": {"scale": scale[row], "bias": bias[row]},
+            "thresholds": {key: thresholds[policy.id][key] for key in _THRESHOLD_FIELDS},
+        }
+        for row, policy in enumerate(run.taxonomy.policies)
+    ]
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": run.name,
+        "version": run.version,
+        "policies": policies,
+        "taxonomy": run.taxonomy.to_json(),
+        "cleaning_version": CLEANING_VERSION,
+        "window_tokens": run.window_tokens,
+        "stride_tokens": run.stride_tokens,
+        "max_windows": run.max_windows,
+        "pooling": run.pooling,
+        "base": run.base.to_json() | {"name": _public_name(run.base.name)},
+        "data_hash": run.data_hash,
+        "metrics": {name: value for name, value in measured.items() if name not in _KEPT_BY_THE_RUN},
+    }
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a bundle but bundle.json itself."""
+    return {entry.name: sha256_file(entry) for entry in sorted(folder.iterdir()) if entry.name != DOCUMENT}
+
+
+def _prove(
+    run: LoadedRun, bundle: Bundle, names: Sequence[str], texts: Sequence[str], tolerance: float
+) -> list[Parity]:
+    def scorer(model: Model) -> Scorer:
+        return Scorer(bundle, model, load_tokenizer(bundle), evidence=EvidenceOptions(spans=0))
+
+    trained = scorer(TorchModel(run.model))
+    cases = parity_cases(texts, max_windows=bundle.max_windows, window_tokens=bundle.window_tokens)
+    found = []
+    for name in names:
+        graph = OnnxModel(bundle.path / name, pooling=bundle.pooling, policies=len(bundle.policies))
+        found.append(check_parity(trained, scorer(graph), cases, graph=name, tolerance=tolerance))
+    return found
+
+
+def _held_out_texts(run: LoadedRun) -> list[str]:
+    """Texts spread over the run's test split, or over the shipped corpus where the run kept none."""
+    kept = run.path / PREDICTIONS / "test.parquet"
+    if kept.is_file():
+        texts = list(Predictions.load(kept).texts)
+    else:
+        texts = [record.text for record in read_records(corpus_paths(), None).records]
+    return texts[:: max(1, len(texts) // _PARITY_TEXTS)]
+
+
+def _public_name(base: str) -> str:
+    """The name of the base without the folders of the machine it was trained on."""
+    return Path(base).name if base.startswith((".", "/")) else base
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

@@ -1,0 +1,43 @@
+"""`merchantguard export`: write the bundle of a run."""
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = "write the bundle of a run: ONNX graphs that passed the parity gate, and all that scoring needs"
+
+EPILOG = """\
+example:
+  merchantguard export runs/quickstart bundle/
+
+exit status: 0 the bundle is written; 1 it is not, and what was there before is unchanged.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `merchantguard export` to a parser."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("run", type=Path, help="folder that `merchantguard train` wrote")
+    parser.add_argument("bundle", type=Path, help="folder to write; an older bundle there is replaced")
+    parser.add_argument("--no-fused", action="store_true", help="write only model.onnx, no faster variant")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Export the run that `args` names and return the exit status.
+
+    :raises MerchantGuardError: if the run is not usable, the graph fails parity or a file cannot be written.
+    """
+    from ..train.run import load_run
+    from .bundle import export_bundle
+
+    print(f"exporting {args.run}; this takes a minute", file=sys.stderr)
+    bundle = export_bundle(load_run(args.run), args.bundle, fused=not args.no_fused)
+    for parity in bundle.document["parity"]:
+        print(
+            f"{parity['graph']}: probabilities within {parity['max_difference']:.1e} of the trained model's on "
+            f"{parity['texts']} texts ({parity['windows']} windows)",
+            file=sys.stderr,
+        )
+    print(bundle.path)
+    return 0

@@ -1,0 +1,129 @@
+"""Writing the merged model as an ONNX graph."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.extras import require
+from ..serve.session import OUTPUTS
+from ..train.model import PolicyModel
+from .merge import example_inputs
+
+INPUTS = ("input_ids", "attention_mask")
+OPSET = 18
+
+# Protobuf cannot hold more than 2 GiB; beyond that the weights lie in a file of their own.
+_LARGEST_PLAIN = 1_800_000_000
+_FUSABLE = ("bert", "roberta", "xlm-roberta", "distilbert")
+
+
+def write_graph(merged: PolicyModel, path: Path) -> None:
+    """Write the graph of a merged model with dynamic batch and sequence, by torch.export."""
+    require("onnxscript", "export")
+    axes = {0: "batch", 1: "sequence"}
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            merged,
+            example_inputs(merged, batch=3, length=8),
+            dynamo=True,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS[merged.pooling]),
+            dynamic_shapes=(axes, axes),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    _strip(program.model)
+    program.save(str(path), external_data=_weight_bytes(merged) > _LARGEST_PLAIN)
+
+
+def can_fuse(merged: PolicyModel) -> bool:
+    """Whether ONNX Runtime has attention fusions for this encoder and the graph can hold its weights."""
+    encoder: Any = merged.encoder
+    return encoder.config.model_type in _FUSABLE and _weight_bytes(merged) <= _LARGEST_PLAIN
+
+
+def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
+    """Write the graph with attention, GELU and layer norms fused for ONNX Runtime on a CPU.
+
+    The fusions know the patterns of the older tracing exporter with plain attention, not those of
+    torch.export. Returns False, and writes nothing, where they find no attention to fuse.
+    """
+    optimizer = require("onnxruntime.transformers.optimizer", "export")
+    encoder: Any = merged.encoder
+    before = encoder.config._attn_implementation
+    encoder.set_attn_implementation("eager")
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
+            traced = Path(folder) / "traced.onnx"
+            _trace(merged, traced)
+            fused = optimizer.optimize_model(
+                str(traced),
+                model_type="bert",
+                num_heads=encoder.config.num_attention_heads,
+                hidden_size=encoder.config.hidden_size,
+                opt_level=1,
+            )
+    finally:
+        encoder.set_attn_implementation(before)
+    if not fused.get_fused_operator_statistics()["Attention"]:
+        return False
+    fused.save_model_to_file(str(path))
+    return True
+
+
+def _trace(merged: PolicyModel, path: Path) -> None:
+    outputs = OUTPUTS[merged.pooling]
+    axes = {name: {0: "batch", 1: "sequence"} for name in INPUTS} | {name: {0: "batch"} for name in outputs}
+    with torch.no_grad():
+        torch.onnx.export(
+            merged,
+            example_inputs(merged, batch=3, length=8),
+            str(path),
+            dynamo=False,
+            input_names=list(INPUTS),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+        )
+
+
+def _strip(model: Any) -> None:
+    """Take out where in the source each node comes from: it doubles a small file and names local paths."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+
+
+def _weight_bytes(model: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporters say about themselves; the parity gate judges what they wrote."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnxruntime.transformers")]
+    loggers += [
+        logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("fusion_")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
