@@ -325,23 +325,29 @@ def _drop_marks_of(folded: Mask, marks: Mask, codes: Codes, starts: Positions, e
 
 def _collapse_white_space(codes: Codes, starts: Positions, ends: Positions) -> Spans:
     """Runs of spaces become one, runs with line breaks one or two line breaks; the ends are trimmed."""
-    white = (codes == _SPACE) | (codes == _NEWLINE)
-    if not white.any():
+    white = np.zeros(codes.size + 2, np.bool_)
+    np.logical_or(codes == _SPACE, codes == _NEWLINE, out=white[1:-1])
+    edges = np.flatnonzero(white[1:] != white[:-1])
+    if not edges.size:
         return codes, starts, ends
-    edges = np.flatnonzero(np.diff(white, prepend=False, append=False))
     first, after = edges[::2], edges[1::2]
     breaks = _breaks(codes, first, after)
-    sizes = (~white).astype(np.int8)
-    sizes[first] = np.clip(breaks, 1, 2)
-    sizes[first[first == 0]] = 0
-    sizes[first[after == codes.size]] = 0
+    sizes = np.ones(codes.size, np.int8)
+    sizes[white[1:-1]] = 0
+    sizes[first] = np.minimum(np.maximum(breaks, 1), 2)
+    if first[0] == 0:
+        sizes[0] = 0
+    if after[-1] == codes.size:
+        sizes[first[-1]] = 0
     codes, ends = codes.copy(), ends.copy()
     codes[first] = np.where(breaks > 0, _NEWLINE, _SPACE)
     ends[first] = ends[after - 1]
-    return np.repeat(codes, sizes), np.repeat(starts, sizes), np.repeat(ends, sizes)
+    kept = np.repeat(np.arange(codes.size), sizes)
+    return codes[kept], starts[kept], ends[kept]
 
 
 def _breaks(codes: Codes, first: Positions, after: Positions) -> npt.NDArray[np.int64]:
     """Line breaks in each run."""
-    counted = np.concatenate(([0], np.cumsum(codes == _NEWLINE)))
+    counted = np.zeros(codes.size + 1, np.int64)
+    np.cumsum(codes == _NEWLINE, out=counted[1:])
     return counted[after] - counted[first]
