@@ -24,8 +24,8 @@ def write_records(records: Iterable[Record | Mapping[str, Any]], path: Path) -> 
     """Write records, or rows of any fields, in the format that the suffix of `path` names.
 
     JSON lines are streamed; CSV and Parquet need all rows in memory to know their columns, and there what
-    is nested beyond lists of labels becomes JSON text. Half surrogate pairs become "?" in CSV and Parquet,
-    which cannot hold them.
+    is nested beyond lists of labels becomes JSON text. What they cannot hold, half surrogate pairs and, in
+    CSV, NUL, becomes "?".
 
     :return: the number of rows.
     :raises RecordError: if the suffix is not one of `SUFFIXES`.
@@ -66,11 +66,11 @@ def _write_jsonl(rows: Iterable[Mapping[str, Any]], stream: IO[bytes]) -> int:
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], stream: Any) -> int:
     rows, columns = _with_columns(rows)
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="", write_through=True)
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow([_defused(column) for column in columns])
+    writer.writerow([_defused(_storable(column, nul="?")) for column in columns])
     for row in rows:
-        writer.writerow([_cell(column, row.get(column)) for column in columns])
+        writer.writerow([_cell(column, _storable(row.get(column), nul="?")) for column in columns])
     text.detach()
     return len(rows)
 
@@ -96,7 +96,7 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return repr(value)
     if column in _ID_LISTS and isinstance(value, list | tuple):
-        plain = not any(";" in item or "|" in item for item in value)
+        plain = not any(item != item.strip() or set(item) & set(";|[") for item in value)
         value = ";".join(value) if plain else _json(list(value))
     return _defused(value if isinstance(value, str) else _json(value))
 
@@ -115,7 +115,7 @@ def _write_parquet(rows: Sequence[Mapping[str, Any]], path: Path) -> int:
 
 
 def _array(arrow: Any, column: str, values: list[Any]) -> Any:
-    values = [_encodable(value) for value in values]
+    values = [_storable(value) for value in values]
     if column in _ID_LISTS:
         return arrow.array(values, type=arrow.list_(arrow.string()))
     nested = column in _ALWAYS_JSON or any(isinstance(value, dict | list | tuple) for value in values)
@@ -128,8 +128,15 @@ def _array(arrow: Any, column: str, values: list[Any]) -> Any:
     return arrow.array(texts, type=arrow.string())
 
 
-def _encodable(value: Any) -> Any:
-    return value.encode("utf-8", errors="replace").decode("utf-8") if isinstance(value, str) else value
+def _storable(value: Any, *, nul: str = "\0") -> Any:
+    """Return the value with "?" for each half of a surrogate pair, and `nul` for NUL, at any depth."""
+    if isinstance(value, str):
+        return value.encode("utf-8", errors="replace").decode("utf-8").replace("\0", nul)
+    if isinstance(value, Mapping):
+        return {_storable(key, nul=nul): _storable(item, nul=nul) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item, nul=nul) for item in value]
+    return value
 
 
 def _json(value: Any, *, ascii_only: bool = False) -> str:
