@@ -38,11 +38,12 @@ def describe_corpus(records: Sequence[Record], taxonomy: Taxonomy) -> str:
         "labels of a record": sorted(Counter(str(len(record.labels)) for record in records).items()),
     }
     quotes = sum(len(some) for record in records for some in record.evidence.values())
-    lines = [
+    summary = (
         f"{len(records):,} records, {len(domains):,} domains, {sum(policies.values())} labels, "
         f"{quotes:,} quotes; words of a text: {lengths[0]} to {lengths[-1]}, "
         f"median {lengths[len(lengths) // 2]}"
-    ]
+    )
+    lines = [summary]
     for name, pairs in counted.items():
         lines += [
             "",
