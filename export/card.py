@@ -23,6 +23,10 @@ _POOLING = {
     "attention": "weigh the windows' logits, per policy, by the softmax over windows of the output `scores`",
 }
 
+_CERTIFIED = """\
+A block threshold stands only where its precision is certified; elsewhere what passes the review
+threshold goes to a person. The certificates are in `bundle.json`."""
+
 _LIMITS = """\
 - A finding is a reason to look, not a verdict: the passages are where to look first.
 - A block threshold is certified on the calibration records only; merchants of another kind than those need
@@ -53,8 +57,7 @@ def model_card(document: Mapping[str, Any]) -> str:
         *_figures(document["metrics"]),
         "## Policies and thresholds",
         _policies(policies),
-        "A block threshold stands only where its precision is certified; elsewhere what passes the review\n"
-        "threshold goes to a person. The certificates are in `bundle.json`.",
+        _CERTIFIED,
         "## The graphs",
         _parity(document["parity"]),
         "## Limits",
@@ -65,13 +68,9 @@ def model_card(document: Mapping[str, Any]) -> str:
 
 def _origin(document: Mapping[str, Any]) -> str:
     base = document["base"]
-    return "\n".join(
-        (
-            f"- base encoder: {_plain(base['name'])}, licence {_plain(base['licence'])}, "
-            f"SHA-256 {base['sha256'] or 'not known'}",
-            f"- records: SHA-256 {_plain(document['data_hash'])}",
-        )
-    )
+    name, licence = _plain(base["name"]), _plain(base["licence"])
+    encoder = f"- base encoder: {name}, licence {licence}, SHA-256 {base['sha256'] or 'not known'}"
+    return f"{encoder}\n- records: SHA-256 {_plain(document['data_hash'])}"
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,159 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from merchantguard.data.errors import BundleError
+from merchantguard.serve import Scorer
+from merchantguard.serve.bundle import read_bundle
+
+Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]
+
+
+@pytest.fixture
+def copy(bundle_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle_path, tmp_path / "copy"))
+
+
+def test_a_good_bundle_is_read(bundle_path: Path) -> None:
+    bundle = read_bundle(bundle_path)
+    assert bundle.label == "tiny@1"
+    assert [policy.id for policy in bundle.policies] == ["alpha", "beta", "gamma"]
+    assert bundle.policies[1].block is None
+    assert bundle.graph() == bundle_path / "model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format_version is 2"),
+        ({"format_version": True}, "format_version must be a whole number"),
+        ({"cleaning_version": 99}, "cleaning_version is 99"),
+        ({"pooling": "mean"}, "pooling is 'mean'"),
+        ({"policies": []}, "policies is empty"),
+        ({"policies": {}}, "policies must be a list"),
+        ({"name": " "}, "name must be a text"),
+        ({"stride_tokens": 30}, "stride_tokens 30 does not fit"),
+        ({"max_windows": 0}, "max_windows is 0"),
+        ({"files": {}}, "model.onnx is not listed"),
+        ({"files": []}, "files must map"),
+    ],
+)
+def test_a_wrong_field_is_named(copy: Path, edit_document: Edit, change: dict[str, Any], message: str) -> None:
+    edit_document(copy, lambda document: document.update(change))
+    with pytest.raises(BundleError, match=message) as caught:
+        read_bundle(copy)
+    assert "bundle.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("calibration", "scale"), float("nan"), r"policies\[1\]: calibration: scale must be a finite number"),
+        (("calibration", "bias"), "0", "bias must be a finite number"),
+        (("thresholds", "review"), 1.5, "needs 0 <= review <= block <= 1"),
+        (("thresholds", "block"), 0.1, "needs 0 <= review <= block <= 1"),
+        (("thresholds", "block"), float("inf"), "block must be a finite number"),
+    ],
+)
+def test_a_wrong_number_is_named(
+    copy: Path, edit_document: Edit, place: tuple[str, str], value: Any, message: str
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["policies"][1][place[0]][place[1]] = value
+
+    edit_document(copy, change)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(copy)
+
+
+def test_a_missing_field_is_named(copy: Path, edit_document: Edit) -> None:
+    edit_document(copy, lambda document: document.pop("window_tokens"))
+    with pytest.raises(BundleError, match="window_tokens is missing"):
+        read_bundle(copy)
+
+
+def test_a_policy_named_twice_is_refused(copy: Path, edit_document: Edit) -> None:
+    edit_document(copy, lambda document: document["policies"].append(document["policies"][0]))
+    with pytest.raises(BundleError, match="names alpha twice"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b", "..", ".hidden", "bundle.json", "a\\b", "a\n"])
+def test_a_name_that_leaves_the_folder_is_refused(copy: Path, edit_document: Edit, name: str) -> None:
+    edit_document(copy, lambda document: document["files"].update({name: "0" * 64}))
+    with pytest.raises(BundleError, match="not the plain name"):
+        read_bundle(copy)
+
+
+def test_a_link_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None:
+    (copy / "model.onnx").rename(tmp_path / "elsewhere.onnx")
+    (copy / "model.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx: listed in bundle.json but not a file"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_a_changed_byte_is_found(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name}: SHA-256 is"):
+        Scorer.load(copy)
+
+
+def test_a_missing_file_is_named(copy: Path) -> None:
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer\.json: listed"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_document_is_refused(copy: Path, content: bytes) -> None:
+    (copy / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        read_bundle(copy)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is .* a bundle"):
+        read_bundle(tmp_path)
+
+
+def test_files_that_fit_their_hashes_but_are_not_what_they_should_be(
+    copy: Path, edit_document: Edit
+) -> None:
+    import hashlib
+
+    for name in ("model.onnx", "tokenizer.json"):
+        broken = Path(shutil.copytree(copy, copy.parent / f"broken-{name}"))
+        (broken / name).write_bytes(b"{}")
+        digest = hashlib.sha256(b"{}").hexdigest()
+        edit_document(broken, lambda document, n=name, d=digest: document["files"].update({n: d}))  # type: ignore[misc]
+        with pytest.raises(BundleError, match=name):
+            Scorer.load(broken)
+
+
+def test_a_graph_of_another_number_of_policies_is_refused(copy: Path, edit_document: Edit) -> None:
+    edit_document(copy, lambda document: document["policies"].pop())
+    with pytest.raises(BundleError, match=r"gives shape \(1, 3\) for one window of 2 policies"):
+        Scorer.load(copy)
+
+
+def test_a_graph_without_scores_cannot_pool_by_attention(copy: Path, edit_document: Edit) -> None:
+    edit_document(copy, lambda document: document.update(pooling="attention"))
+    with pytest.raises(BundleError, match="scores is needed"):
+        Scorer.load(copy)
+
+
+def test_the_fused_variant_is_preferred_and_plain_can_be_chosen(copy: Path, edit_document: Edit) -> None:
+    shutil.copy(copy / "model.onnx", copy / "model.fused.onnx")
+    edit_document(
+        copy, lambda document: document["files"].update({"model.fused.onnx": document["files"]["model.onnx"]})
+    )
+    bundle = read_bundle(copy)
+    assert bundle.graph().name == "model.fused.onnx"
+    assert bundle.graph("plain").name == "model.onnx"
+    with pytest.raises(BundleError, match="no variant 'int8'; it has plain, fused"):
+        bundle.graph("int8")
