@@ -17,172 +17,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import Classifier, Job, Outcome, embedding, run_alone, tfidf
+from baselines import Classifier, Job, embedding, run_alone, tfidf
 from numpy.typing import NDArray
 from package_model import train_ours
-from quality_data import QualityData, TestSet, is_near_miss, load_quality_data
+from quality_data import QualityData, load_quality_data
+from quality_judge import REFERENCE, calibrated, judge_set
 
 from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import write_json
 from merchantguard.data.policy import Taxonomy, load_taxonomy
-from merchantguard.data.record import Record, label_arrays
-from merchantguard.train.calibration import fit_calibration
-from merchantguard.train.metrics import (
-    Interval,
-    any_violation_auroc,
-    cluster_bootstrap,
-    decide,
-    false_alarm_rate,
-    macro_average_precision,
-    paired,
-)
-from merchantguard.train.thresholds import fit_thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = "tfidf"
-FEWEST_POSITIVES = 3
-MODELS: dict[str, Callable[[int], Callable[[], Classifier]]] = {
-    "ours": lambda seed: partial(train_ours, seed=seed),
-    "full": lambda seed: partial(train_ours, seed=seed, full=True),
-    "tfidf": lambda seed: tfidf,
-    "embedding": lambda seed: embedding,
-}
+MODELS = ("ours", "full", "tfidf", "embedding")
 SEEDED = ("ours", "full")
-Rows = NDArray[np.int64]
-Statistic = Callable[[Rows], float]
 
 
-class Judge:
-    """Measures one test set: `probabilities` and `review` of a model are lists with one entry per seed."""
-
-    def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
-        self.labels, self.known = label_arrays(test.records, taxonomy)
-        self.clusters = [record.domain or record.id for record in test.records]
-        self.samples = samples
-        self.compliant = np.array([not record.labels for record in test.records])
-        self.near = self.compliant & np.array([is_near_miss(record) for record in test.records])
-        self.ranked = self._cells_to_rank(test)
-        self.policies = [policy for k, policy in enumerate(taxonomy.ids) if self.ranked[:, k].any()]
-
-    def _cells_to_rank(self, test: TestSet) -> NDArray[np.bool_]:
-        """Known cells of the policies that are present often enough; of one kind only, where the set says so."""
-        cells = self.known.copy()
-        least = FEWEST_POSITIVES
-        if test.kind is not None:
-            other = np.array([record.extra.get("kind") != test.kind for record in test.records])
-            cells &= ~(other[:, None] & (self.labels == 1))
-            least = 1
-        positives = ((self.labels == 1) & cells).sum(axis=0)
-        cells[:, positives < least] = False
-        return cells
-
-    def interval(self, statistic: Statistic) -> dict[str, float] | None:
-        """Point, low and high of a statistic of rows; None where it has no meaning in this set."""
-        if not np.isfinite(statistic(np.arange(len(self.labels)))):
-            return None
-        found: Interval = cluster_bootstrap(statistic, self.clusters, samples=self.samples, seed=0)
-        return {"point": found.point, "low": found.low, "high": found.high}
-
-    def ranking(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
-        """Macro average precision over the policies present, averaged over seeds."""
-
-        def statistic(rows: Rows) -> float:
-            cells = (self.labels[rows], self.ranked[rows])
-            return float(np.mean([macro_average_precision(each[rows], *cells) for each in probabilities]))
-
-        return statistic
-
-    def any_violation(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
-        """Any-violation AUROC. Every cell counts as heard: with only known ones a row of a market would be scored
-        on five policies and a compliant row on all, which favours nobody honestly."""
-
-        def statistic(rows: Rows) -> float:
-            everything = np.ones_like(self.known[rows])
-            return float(
-                np.mean([any_violation_auroc(p[rows], self.labels[rows], everything) for p in probabilities])
-            )
-
-        return statistic
-
-    def false_alarms(
-        self,
-        probabilities: Sequence[NDArray[np.float32]],
-        reviews: Sequence[NDArray[np.float64]],
-        *,
-        near: bool,
-    ) -> Statistic:
-        """Share of compliant (or near-miss) rows with any policy at or over its review threshold."""
-        kept = self.near if near else self.compliant
-
-        def statistic(rows: Rows) -> float:
-            rows = rows[kept[rows]]
-            cells = (self.labels[rows], self.known[rows])
-            pairs = zip(probabilities, reviews, strict=True)
-            return float(np.mean([false_alarm_rate(p[rows], *cells, review) for p, review in pairs]))
-
-        return statistic
-
-    def found(
-        self, probabilities: Sequence[NDArray[np.float32]], reviews: Sequence[NDArray[np.float64]]
-    ) -> Statistic:
-        """Share of the violations that reach their policy's review threshold."""
-
-        def statistic(rows: Rows) -> float:
-            shares = []
-            for each, review in zip(probabilities, reviews, strict=True):
-                counts = decide(each[rows], self.labels[rows], self.known[rows], review)
-                total = int(counts.positives.sum())
-                shares.append(int(counts.found.sum()) / total if total else float("nan"))
-            return float(np.mean(shares))
-
-        return statistic
-
-
-def judge_set(
-    test: TestSet, taxonomy: Taxonomy, scored: Mapping[str, tuple[list[Any], list[Any]]], *, samples: int
-) -> dict[str, Any]:
-    """All figures of one test set; `scored` is model -> (probabilities per seed, review thresholds per seed)."""
-    judge = Judge(test, taxonomy, samples=samples)
-    models: dict[str, Any] = {}
-    for name, (probabilities, reviews) in scored.items():
-        ranking = judge.ranking(probabilities)
-        figures: dict[str, Any] = {"macro_ap": judge.interval(ranking)}
-        if name != REFERENCE and REFERENCE in scored:
-            figures[f"minus_{REFERENCE}"] = judge.interval(
-                paired(ranking, judge.ranking(scored[REFERENCE][0]))
-            )
-        if test.kind is None:
-            alarms = partial(judge.false_alarms, probabilities, reviews)
-            figures["any_violation_auroc"] = judge.interval(judge.any_violation(probabilities))
-            figures["found_at_review"] = judge.interval(judge.found(probabilities, reviews))
-            figures["false_alarms"] = judge.interval(alarms(near=False))
-            figures["false_alarms_near_misses"] = judge.interval(alarms(near=True))
-        models[name] = figures
-    return {
-        "records": len(test.records),
-        "groups": len(set(judge.clusters)),
-        "compliant": int(judge.compliant.sum()),
-        "near_misses": int(judge.near.sum()),
-        "distribution": test.distribution,
-        "policies": judge.policies,
-        "models": models,
-    }
-
-
-def calibrated(
-    outcome: Outcome, calibration: Sequence[Record], taxonomy: Taxonomy
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
-    """Probabilities per test set, and the review thresholds (K,), both from the calibration split."""
-    labels, known = label_arrays(calibration, taxonomy)
-    fitted = fit_calibration(outcome.logits["calibration"], labels, known)
-    held = fitted.apply(outcome.logits["calibration"])
-    thresholds = fit_thresholds(held, labels, known, taxonomy.ids)
-    review = np.array([threshold.review for threshold in thresholds])
-    return {name: fitted.apply(values) for name, values in outcome.logits.items()}, review
+def builder(name: str, *, seed: int, overrides: Sequence[str]) -> Callable[[], Classifier]:
+    """What builds a model in the process that runs it."""
+    if name in SEEDED:
+        return partial(train_ours, seed=seed, full=name == "full", overrides=tuple(overrides))
+    return {"tfidf": tfidf, "embedding": embedding}[name]
 
 
 def run(
-    data: QualityData, taxonomy: Taxonomy, *, models: Sequence[str], seeds: Sequence[int], samples: int
+    data: QualityData,
+    taxonomy: Taxonomy,
+    *,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    samples: int,
 ) -> Any:
     """Train and measure every model; a plain dictionary for JSON."""
     sets = {name: test.records for name, test in data.tests.items() if test.kind is None}
@@ -192,8 +56,9 @@ def run(
     reviews: dict[str, list[NDArray[np.float64]]] = {}
     for name in models:
         for seed in seeds if name in SEEDED else seeds[:1]:
+            build = builder(name, seed=seed, overrides=overrides)
             _tell(f"training {name}, seed {seed}, on {len(data.train)} records")
-            outcome = run_alone(Job(MODELS[name](seed), taxonomy, data.train, data.validation, sets))
+            outcome = run_alone(Job(build, taxonomy, data.train, data.validation, sets))
             scores, review = calibrated(outcome, data.calibration, taxonomy)
             probabilities.setdefault(name, []).append(scores)
             reviews.setdefault(name, []).append(review)
@@ -268,6 +133,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", default="ours,full,tfidf,embedding", help=f"of {','.join(MODELS)}")
     parser.add_argument("--seeds", default="0,1,2", help="training seeds of ours and full")
     parser.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="setting of ours and full"
+    )
+    parser.add_argument(
         "--limit", type=int, default=6000, help="about how many benchmark records are trained on"
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws for an interval")
@@ -299,10 +167,22 @@ def main() -> int:
     except MerchantGuardError as error:
         _tell(f"quality: {error}")
         return 1
-    result = run(data, taxonomy, models=arguments.models, seeds=arguments.seeds, samples=arguments.bootstrap)
+    result = run(
+        data,
+        taxonomy,
+        models=arguments.models,
+        seeds=arguments.seeds,
+        overrides=arguments.set,
+        samples=arguments.bootstrap,
+    )
     sizes = {name: len(getattr(data, name)) for name in ("train", "validation", "calibration")}
     threads = os.environ.get("OMP_NUM_THREADS")
-    settings = {"train": arguments.train, "limit": arguments.limit, "bootstrap": arguments.bootstrap}
+    settings = {
+        "train": arguments.train,
+        "limit": arguments.limit,
+        "bootstrap": arguments.bootstrap,
+        "set": arguments.set,
+    }
     write_json(arguments.out, {"settings": {**settings, "threads": threads, **sizes}, **result})
     print(markdown(result))
     return 0

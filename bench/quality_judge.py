@@ -1,0 +1,158 @@
+"""The figures of one test set: ranking, any-violation AUROC, what is found and what is raised at the review threshold."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from baselines import Outcome
+from numpy.typing import NDArray
+from quality_data import TestSet, is_near_miss
+
+from merchantguard.data.policy import Taxonomy
+from merchantguard.data.record import Record, label_arrays
+from merchantguard.train.calibration import fit_calibration
+from merchantguard.train.metrics import (
+    Interval,
+    any_violation_auroc,
+    cluster_bootstrap,
+    decide,
+    false_alarm_rate,
+    macro_average_precision,
+    paired,
+)
+from merchantguard.train.thresholds import fit_thresholds
+
+REFERENCE = "tfidf"
+FEWEST_POSITIVES = 3
+Rows = NDArray[np.int64]
+Statistic = Callable[[Rows], float]
+
+
+class Judge:
+    """Measures one test set: `probabilities` and `review` of a model are lists with one entry per seed."""
+
+    def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
+        self.labels, self.known = label_arrays(test.records, taxonomy)
+        self.clusters = [record.domain or record.id for record in test.records]
+        self.samples = samples
+        self.compliant = np.array([not record.labels for record in test.records])
+        self.near = self.compliant & np.array([is_near_miss(record) for record in test.records])
+        self.ranked = self._cells_to_rank(test)
+        self.policies = [policy for k, policy in enumerate(taxonomy.ids) if self.ranked[:, k].any()]
+
+    def _cells_to_rank(self, test: TestSet) -> NDArray[np.bool_]:
+        """Known cells of the policies that are present often enough; of one kind only, where the set says so."""
+        cells = self.known.copy()
+        least = FEWEST_POSITIVES
+        if test.kind is not None:
+            other = np.array([record.extra.get("kind") != test.kind for record in test.records])
+            cells &= ~(other[:, None] & (self.labels == 1))
+            least = 1
+        positives = ((self.labels == 1) & cells).sum(axis=0)
+        cells[:, positives < least] = False
+        return cells
+
+    def interval(self, statistic: Statistic) -> dict[str, float] | None:
+        """Point, low and high of a statistic of rows; None where it has no meaning in this set."""
+        if not np.isfinite(statistic(np.arange(len(self.labels)))):
+            return None
+        found: Interval = cluster_bootstrap(statistic, self.clusters, samples=self.samples, seed=0)
+        return {"point": found.point, "low": found.low, "high": found.high}
+
+    def ranking(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
+        """Macro average precision over the policies present, averaged over seeds."""
+
+        def statistic(rows: Rows) -> float:
+            cells = (self.labels[rows], self.ranked[rows])
+            return float(np.mean([macro_average_precision(each[rows], *cells) for each in probabilities]))
+
+        return statistic
+
+    def any_violation(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
+        """Any-violation AUROC. Every cell counts as heard: with only known ones a row of a market would be scored
+        on five policies and a compliant row on all, which favours nobody honestly."""
+
+        def statistic(rows: Rows) -> float:
+            everything = np.ones_like(self.known[rows])
+            return float(
+                np.mean([any_violation_auroc(p[rows], self.labels[rows], everything) for p in probabilities])
+            )
+
+        return statistic
+
+    def false_alarms(
+        self,
+        probabilities: Sequence[NDArray[np.float32]],
+        reviews: Sequence[NDArray[np.float64]],
+        *,
+        near: bool,
+    ) -> Statistic:
+        """Share of compliant (or near-miss) rows with any policy at or over its review threshold."""
+        kept = self.near if near else self.compliant
+
+        def statistic(rows: Rows) -> float:
+            rows = rows[kept[rows]]
+            cells = (self.labels[rows], self.known[rows])
+            pairs = zip(probabilities, reviews, strict=True)
+            return float(np.mean([false_alarm_rate(p[rows], *cells, review) for p, review in pairs]))
+
+        return statistic
+
+    def found(
+        self, probabilities: Sequence[NDArray[np.float32]], reviews: Sequence[NDArray[np.float64]]
+    ) -> Statistic:
+        """Share of the violations that reach their policy's review threshold."""
+
+        def statistic(rows: Rows) -> float:
+            shares = []
+            for each, review in zip(probabilities, reviews, strict=True):
+                counts = decide(each[rows], self.labels[rows], self.known[rows], review)
+                total = int(counts.positives.sum())
+                shares.append(int(counts.found.sum()) / total if total else float("nan"))
+            return float(np.mean(shares))
+
+        return statistic
+
+
+def judge_set(
+    test: TestSet, taxonomy: Taxonomy, scored: Mapping[str, tuple[list[Any], list[Any]]], *, samples: int
+) -> dict[str, Any]:
+    """All figures of one test set; `scored` is model -> (probabilities per seed, review thresholds per seed)."""
+    judge = Judge(test, taxonomy, samples=samples)
+    models: dict[str, Any] = {}
+    for name, (probabilities, reviews) in scored.items():
+        ranking = judge.ranking(probabilities)
+        figures: dict[str, Any] = {"macro_ap": judge.interval(ranking)}
+        if name != REFERENCE and REFERENCE in scored:
+            figures[f"minus_{REFERENCE}"] = judge.interval(
+                paired(ranking, judge.ranking(scored[REFERENCE][0]))
+            )
+        if test.kind is None:
+            alarms = partial(judge.false_alarms, probabilities, reviews)
+            figures["any_violation_auroc"] = judge.interval(judge.any_violation(probabilities))
+            figures["found_at_review"] = judge.interval(judge.found(probabilities, reviews))
+            figures["false_alarms"] = judge.interval(alarms(near=False))
+            figures["false_alarms_near_misses"] = judge.interval(alarms(near=True))
+        models[name] = figures
+    return {
+        "records": len(test.records),
+        "groups": len(set(judge.clusters)),
+        "compliant": int(judge.compliant.sum()),
+        "near_misses": int(judge.near.sum()),
+        "distribution": test.distribution,
+        "policies": judge.policies,
+        "models": models,
+    }
+
+
+def calibrated(
+    outcome: Outcome, calibration: Sequence[Record], taxonomy: Taxonomy
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
+    """Probabilities per test set, and the review thresholds (K,), both from the calibration split."""
+    labels, known = label_arrays(calibration, taxonomy)
+    fitted = fit_calibration(outcome.logits["calibration"], labels, known)
+    held = fitted.apply(outcome.logits["calibration"])
+    thresholds = fit_thresholds(held, labels, known, taxonomy.ids)
+    review = np.array([threshold.review for threshold in thresholds])
+    return {name: fitted.apply(values) for name, values in outcome.logits.items()}, review
