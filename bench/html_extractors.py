@@ -5,6 +5,7 @@
 Pages are the shipped corpus texts wrapped in generated templates, so the visible words of each are known: menus,
 price tables, footers, cookie banners, nested lists, entities, inline tags inside words, form fields, image texts,
 unclosed and misnested tags. Scripts, style sheets, templates and comments hold words that nobody sees.
+Every peer is given the title and the description for nothing, so that the body decides.
 """
 
 import argparse
@@ -27,6 +28,7 @@ Extractor = Callable[[str], str]
 _WORD = re.compile(r"\w+")
 _MENU = ("Home", "Shop", "Bestsellers", "Track order", "Wholesale", "FAQ", "Contact us", "Log in")
 _FOOTER = ("Terms", "Refund policy", "Shipping", "Crypto accepted", "Age 21+ only", "Imprint")
+_DESCRIPTION = "Secure checkout worldwide"
 _UNSEEN = "zqtracker zqpixel zqbundle zqtheme zqpayload"
 
 
@@ -194,8 +196,8 @@ def make_pages(count: int, *, seed: int) -> list[Page]:
         lines = [line for line in text.splitlines() if line.strip()]
         page.raw("<!doctype html><html><head><title>")
         page.text(lines[0])
-        page.raw('</title><meta name="description" content="Secure checkout worldwide">')
-        page.visible.append("Secure checkout worldwide")
+        page.raw(f'</title><meta name="description" content="{_DESCRIPTION}">')
+        page.visible.append(_DESCRIPTION)
         page.unseen()
         page.raw("</head><body>")
         _TEMPLATES[name](page, lines)
@@ -211,11 +213,10 @@ def _extractors() -> dict[str, Extractor]:
 
     def lexbor(page: str, separator: str) -> str:
         tree = selectolax.LexborHTMLParser(page)
-        tree.strip_tags(["script", "style", "template"])
+        tree.strip_tags(["head", "script", "style", "template"])
         return str(tree.root.text(separator=separator)) if tree.root else ""
 
-    return {
-        "html_to_text (ours, on Resiliparse)": html_to_text,
+    peers: dict[str, Extractor] = {
         "Resiliparse, form fields on": lambda page: str(
             resiliparse.extract_plain_text(page, form_fields=True, noscript=True, list_bullets=False)
         ),
@@ -227,6 +228,16 @@ def _extractors() -> dict[str, Extractor]:
         "trafilatura extract, recall": lambda page: str(trafilatura.extract(page, favor_recall=True) or ""),
         "trafilatura html2txt": lambda page: str(trafilatura.html2txt(page)),
     }
+    with_head = {name: _with_head(extract) for name, extract in peers.items()}
+    return {"html_to_text (ours, on Resiliparse)": html_to_text, **with_head}
+
+
+def _with_head(extract: Extractor) -> Extractor:
+    def extract_all(page: str) -> str:
+        title = html.unescape(page.partition("<title>")[2].partition("</title>")[0])
+        return f"{title}\n{_DESCRIPTION}\n{extract(page)}"
+
+    return extract_all
 
 
 def _words(text: str) -> Counter[str]:

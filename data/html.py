@@ -1,9 +1,10 @@
 """Visible text of a merchant's HTML page, menus, prices, tables and footers included.
 
-Why Resiliparse: `python bench/html_extractors.py` compares it with selectolax and trafilatura. Article extractors
-(trafilatura) throw away the menus, prices and footers where violations hide. selectolax with a separator keeps
-all text but breaks a word wherever an inline tag stands in it (`va<b>pe</b>`), without one it glues cells
-together; its time is also quadratic in the depth of nesting. Resiliparse knows block from inline elements.
+Why Resiliparse: `python bench/html_extractors.py` measured the share of visible words found (median over 240 pages):
+Resiliparse as used here 1.000, selectolax 0.975 with a separator and 0.851 without one, trafilatura 0.884 to 0.907.
+Article extractors (trafilatura) throw away menus, prices and footers, where violations hide. selectolax is the
+fastest (65 MB/s, ours 9), but with a separator it breaks a word wherever an inline tag stands in it
+(`va<b>pe</b>`), without one it glues cells together; 100,000 nested elements took it 20 seconds, Resiliparse 0.1.
 
 Hidden elements are kept. Style sheets and scripts that are not here decide what is seen: tabs, menus and age gates
 start hidden and are shown on a click, while other text is shown and then hidden. A reader of one page cannot
@@ -27,12 +28,12 @@ _BOXES = re.compile(
     re.IGNORECASE,
 )
 _DESCRIPTIONS = "meta[name=description], meta[property='og:description']"
+_TEXT_AREAS = "textarea[placeholder]"  # Resiliparse gives the placeholders of all other fields in place
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def html_to_text(html: str) -> str:
-    """Text of a page: title, description, then the body in reading order, then placeholders of its
-    text areas (those of other fields stand where the field is).
+    """Text of a page: title, description, the body in reading order, placeholders of text areas.
 
     Block elements and table rows stand on lines of their own, inline tags leave words whole. Script, style,
     template and comments are left out; the texts of images (`alt`), of buttons and of fields are kept. Any string
@@ -55,7 +56,7 @@ def html_to_text(html: str) -> str:
         noscript=True,
     )
     head = [tree.title or "", *_attributes(tree, _DESCRIPTIONS, "content")]
-    parts = [*head, body, *_attributes(tree, "textarea[placeholder]", "placeholder")]
+    parts = [*head, body, *_attributes(tree, _TEXT_AREAS, "placeholder")]
     return "\n".join(part for part in map(str.strip, parts) if part)
 
 
