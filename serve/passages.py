@@ -15,7 +15,7 @@ def split_passages(
     """Character ranges (start, end) of the sentences, lines and list entries of `text`, in order.
 
     They do not overlap and have no white space at their ends. One of fewer than `shortest` characters is
-    joined to the one after it; one of more than `longest` is cut at a clause, else at white space, else
+    joined to the one after it in its line; one of more than `longest` is cut at a clause, else at white space, else
     anywhere. A text that would give more than `most` gets longer ones. The work grows as the text does.
     """
     longest = max(longest, -(-2 * len(text) // most))
@@ -24,10 +24,10 @@ def split_passages(
     for start, end in pairwise(cuts):
         pieces.extend(_cut_long(text, *_trim(text, start, end), longest))
     pieces = [piece for piece in pieces if piece[0] < piece[1]]
-    joined = _join_short(pieces, shortest, longest)
+    joined = _join_short(text, pieces, shortest, longest)
     while len(joined) > most:
         shortest *= 2
-        joined = _join_short(joined, shortest, max(longest, 2 * shortest))
+        joined = _join_short(text, joined, shortest, max(longest, 2 * shortest), across_lines=True)
     return joined
 
 
@@ -56,11 +56,15 @@ def _last_end(pattern: re.Pattern[str], text: str, start: int, limit: int) -> in
     return ends[-1] if ends else None
 
 
-def _join_short(pieces: list[tuple[int, int]], shortest: int, longest: int) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for start, end in pieces:
-        if joined and joined[-1][1] - joined[-1][0] < shortest and end - joined[-1][0] <= longest:
-            joined[-1] = (joined[-1][0], end)
+def _join_short(
+    text: str, pieces: list[tuple[int, int]], shortest: int, longest: int, *, across_lines: bool = False
+) -> list[tuple[int, int]]:
+    joined = pieces[:1]
+    for start, end in pieces[1:]:
+        before, after = joined[-1]
+        short = after - before < shortest and end - before <= longest
+        if short and (across_lines or "\n" not in text[after:start]):
+            joined[-1] = (before, end)
         else:
             joined.append((start, end))
     return joined

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
 from merchantguard.data.files import sha256_file, write_json
 from merchantguard.data.text import CLEANING_VERSION
 from merchantguard.serve import Scorer
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 WORDS = {"alpha": "crimson", "beta": "walrus", "gamma": "teapot"}
 
@@ -49,7 +50,9 @@ def tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(SENTENCES * 3, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    tokenizer.train_from_iterator(
+        SENTENCES * 3, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special)
+    )
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)
     return tokenizer

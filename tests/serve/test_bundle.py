@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merchantguard.data.errors import BundleError
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import read_bundle
@@ -40,7 +41,9 @@ def test_a_good_bundle_is_read(bundle_path: Path) -> None:
         ({"files": []}, "files must map"),
     ],
 )
-def test_a_wrong_field_is_named(copy: Path, edit_document: Edit, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_field_is_named(
+    copy: Path, edit_document: Edit, change: dict[str, Any], message: str
+) -> None:
     edit_document(copy, lambda document: document.update(change))
     with pytest.raises(BundleError, match=message) as caught:
         read_bundle(copy)
@@ -50,7 +53,11 @@ def test_a_wrong_field_is_named(copy: Path, edit_document: Edit, change: dict[st
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("calibration", "scale"), float("nan"), r"policies\[1\]: calibration: scale must be a finite number"),
+        (
+            ("calibration", "scale"),
+            float("nan"),
+            r"policies\[1\]: calibration: scale must be a finite number",
+        ),
         (("calibration", "bias"), "0", "bias must be a finite number"),
         (("thresholds", "review"), 1.5, "needs 0 <= review <= block <= 1"),
         (("thresholds", "block"), 0.1, "needs 0 <= review <= block <= 1"),
@@ -80,7 +87,9 @@ def test_a_policy_named_twice_is_refused(copy: Path, edit_document: Edit) -> Non
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b", "..", ".hidden", "bundle.json", "a\\b", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../model.onnx", "/etc/passwd", "a/b", "..", ".hidden", "bundle.json", "a\\b", "a\n"]
+)
 def test_a_name_that_leaves_the_folder_is_refused(copy: Path, edit_document: Edit, name: str) -> None:
     edit_document(copy, lambda document: document["files"].update({name: "0" * 64}))
     with pytest.raises(BundleError, match="not the plain name"):
@@ -117,13 +126,11 @@ def test_a_damaged_document_is_refused(copy: Path, content: bytes) -> None:
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is .* a bundle"):
+    with pytest.raises(BundleError, match=r"is .* a bundle"):
         read_bundle(tmp_path)
 
 
-def test_files_that_fit_their_hashes_but_are_not_what_they_should_be(
-    copy: Path, edit_document: Edit
-) -> None:
+def test_files_that_fit_their_hashes_but_are_not_what_they_should_be(copy: Path, edit_document: Edit) -> None:
     import hashlib
 
     for name in ("model.onnx", "tokenizer.json"):

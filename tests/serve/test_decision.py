@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from merchantguard.serve.decision import calibrate, decide, pool, strictest
 
 window_logits = arrays(np.float32, (4, 3), elements=st.floats(-30, 30, width=32))

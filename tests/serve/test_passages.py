@@ -3,6 +3,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merchantguard.serve.passages import split_passages
 
 LINES = "Home | Shop | Contact us today\nWe ship vapes overnight. No questions asked!\n\nPrice: 9.99 a pack"
@@ -49,7 +50,7 @@ def test_passages_cover_all_but_white_space_in_order(text: str, shortest: int, l
     assert len(found) <= 64
 
 
-@pytest.mark.parametrize("unit", ["a", "a ", ".", ". ", "!\"", "\n", " | ", "a.\n", " -", "。", ", ", " "])
+@pytest.mark.parametrize("unit", ["a", "a ", ".", ". ", '!"', "\n", " | ", "a.\n", " -", "。", ", ", " "])
 def test_a_hostile_megabyte_is_cut_in_bounded_time(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     started = time.perf_counter()

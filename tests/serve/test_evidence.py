@@ -1,0 +1,64 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from merchantguard.serve.evidence import EvidenceOptions, find_spans
+
+TEXT = "One plain line here.\nThe first bad line.\nMore plain text.\nThe other bad line.\nThe end of it."
+
+
+class Scores:
+    """Column 0: 2 for every "bad", less 1; column 1: 5 where "first" and "other" stand together."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        self.asked += len(texts)
+        rows = [[2.0 * text.count("bad") - 1, 5.0 * ("first" in text and "other" in text)] for text in texts]
+        return np.array(rows, dtype=np.float32)
+
+
+def spans(policies: list[int], options: EvidenceOptions) -> list[list[str]]:
+    score = Scores()
+    found = find_spans(TEXT, score([TEXT])[0], policies, score=score, options=options)
+    return [[TEXT[start:end] for start, end in ranges] for ranges in found]
+
+
+@pytest.mark.parametrize(
+    "options", [EvidenceOptions(), EvidenceOptions(alone=1.0), EvidenceOptions(alone=0.0)]
+)
+def test_the_passages_that_carry_a_policy_come_first(options: EvidenceOptions) -> None:
+    assert spans([0], options) == [["The first bad line.", "The other bad line."]]
+
+
+def test_leaving_out_finds_what_only_shows_in_company() -> None:
+    assert set(spans([1], EvidenceOptions(left_out=64))[0]) == {"The first bad line.", "The other bad line."}
+
+
+def test_policies_are_looked_at_together() -> None:
+    together = spans([0, 1], EvidenceOptions(left_out=64))
+    assert together == [
+        spans([0], EvidenceOptions(left_out=64))[0],
+        spans([1], EvidenceOptions(left_out=64))[0],
+    ]
+
+
+def test_at_most_so_many_spans() -> None:
+    assert spans([0], EvidenceOptions(spans=1)) == [["The first bad line."]]
+
+
+def test_the_number_of_runs_is_bounded() -> None:
+    score = Scores()
+    text = "A bad line here.\n" * 500
+    find_spans(text, np.zeros(2, np.float32), [0, 1], score=score, options=EvidenceOptions(left_out=4))
+    assert score.asked <= 64 + 2 * 4
+
+
+def test_a_single_passage_needs_no_run() -> None:
+    score = Scores()
+    logits = np.zeros(2, np.float32)
+    assert find_spans("bad", logits, [0, 1], score=score, options=EvidenceOptions()) == [[(0, 3)], [(0, 3)]]
+    assert find_spans("", logits, [0], score=score, options=EvidenceOptions()) == [[]]
+    assert score.asked == 0
