@@ -43,6 +43,8 @@ def precision_recall_points(
         order = np.argsort(-scores, kind="stable")
         scores, hits = scores[order], np.cumsum(truth[order])
         ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+        # Before the first violation found and after the last, a point says nothing but its threshold.
+        ends = ends[(hits[ends] > 0) & (np.append(0, hits[ends][:-1]) < hits[-1])]
         kept = ends[np.unique(np.linspace(0, len(ends) - 1, _CURVE_POINTS).astype(int))]
         rows += [
             {
@@ -75,14 +77,12 @@ def precision_recall_chart(points: Sequence[Mapping[str, Any]], titles: Mapping[
             alt.Tooltip("threshold:Q", format=".3f", title="Probability at or above"),
         ],
     )
-    context = base.mark_line(color="#c9c9c9", strokeWidth=1, interpolate="step-before")
-    curves = base.mark_line(
-        color=BLUE, strokeWidth=2, interpolate="step-before", point={"color": BLUE, "size": 14}
-    )
-    front = curves.encode(
-        opacity=alt.condition(chosen, alt.value(0.75), alt.value(0.0)),
-    ).transform_filter(chosen)
-    return _spec((context + front.add_params(chosen)).properties(width="container", height=340))
+    context = base.mark_line(color="#d4d4d4", strokeWidth=1, interpolate="step-before")
+    curves = base.mark_line(color=BLUE, strokeWidth=2, interpolate="step-before", opacity=0.55)
+    # Wide and unseen, so that a curve can be pointed at without hitting its line.
+    targets = base.mark_point(filled=True, color=BLUE, size=80, opacity=0)
+    front = (curves + targets).transform_filter(chosen)
+    return _spec((context + front).add_params(chosen).properties(width="container", height=340))
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average precision per policy with its interval; `rows` have title, value, low, high, support."""
     alt = require("altair", "train")
     data = alt.Data(values=[dict(row) for row in rows])
-    y = alt.Y("title:N", sort=alt.SortField("value", order="descending"), title=None)
+    axis = alt.Axis(labelLimit=280)
+    y = alt.Y("title:N", sort=alt.SortField("value", order="descending"), title=None, axis=axis)
     tooltip = [
         alt.Tooltip("title:N", title="Policy"),
         alt.Tooltip("value:Q", format=".3f", title="Average precision"),
@@ -120,10 +121,13 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ]
     scale = alt.Scale(domain=[0, 1])
     rule = alt.Chart(data).mark_rule(color=BLUE, strokeWidth=2)
-    lines = rule.encode(y=y, x=alt.X("low:Q", title="Average precision", scale=scale), x2="high:Q")
+    lines = rule.encode(
+        y=y, x=alt.X("low:Q", title="Average precision", scale=scale, axis=alt.Axis(tickCount=5)), x2="high:Q"
+    )
     point = alt.Chart(data).mark_point(color=BLUE, filled=True, size=60, opacity=1)
     dots = point.encode(y=y, x=alt.X("value:Q", scale=scale), tooltip=tooltip)
-    return _spec((lines + dots).properties(width="container", height={"step": 22}))
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    return _spec((lines + dots).properties(width="container", height={"step": 22}, autosize=fit))
 
 
 def confusion_chart(
@@ -138,11 +142,17 @@ def confusion_chart(
         for j, share in enumerate(row)
         if share is not None and i != j
     ]
-    colour = alt.Scale(scheme="blues", domain=[0, 1])
+    most = max((float(value["share"]) for value in values), default=0.0)
+    colour = alt.Scale(range=["#f3f5f7", "#08306b"], domain=[0, max(most, 0.1)])
     chart = alt.Chart(alt.Data(values=values)).mark_rect(stroke="#f2f2f2")
     encoded = chart.encode(
-        x=alt.X("flagged:N", sort=names, title="flagged for", axis=alt.Axis(labelAngle=-60, orient="top")),
-        y=alt.Y("truth:N", sort=names, title="violates"),
+        x=alt.X(
+            "flagged:N",
+            sort=names,
+            title=None,
+            axis=alt.Axis(labelAngle=-60, orient="top", labelLimit=340),
+        ),
+        y=alt.Y("truth:N", sort=names, title=None, axis=alt.Axis(labelLimit=340)),
         color=alt.Color(
             "share:Q", scale=colour, title="Share", legend=alt.Legend(format=".0%", orient="bottom")
         ),

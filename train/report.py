@@ -87,6 +87,7 @@ def write_report(
         "cards": _cards(metrics),
         "contents": [entry for entry in CONTENTS if entry[0] != "training" or "spec-training-0" in specs],
         "thresholds": _threshold_rows(thresholds, calibration, taxonomy),
+        "targets": _targets(thresholds),
         "slices": [(name, _slice_rows(rows)) for name, rows in metrics["slices"].items()],
         "training": [(key, name) for key, (name, _) in specs.items() if key.startswith("spec-training")],
         "settings": _flatten(settings or {}),
@@ -236,12 +237,8 @@ def _threshold_rows(
                 "title": taxonomy.policies[column].title,
                 "review": threshold.review,
                 "block": threshold.block,
-                "review_certificate": _certificate(
-                    review, "recall", review.recall_lower, review.recall_target
-                ),
-                "block_certificate": _certificate(
-                    block, "precision", block.precision_lower, block.precision_target
-                ),
+                "review_certificate": _certificate(review, "recall", review.recall_lower),
+                "block_certificate": _certificate(block, "precision", block.precision_lower),
                 "scale": float(calibration.scale[column]),
                 "bias": float(calibration.bias[column]),
             }
@@ -249,12 +246,20 @@ def _threshold_rows(
     return rows
 
 
-def _certificate(certificate: Any, what: str, lower: float, target: float) -> dict[str, Any]:
-    bound = (
-        f"{what} at least {100 * lower:.1f} % (target {100 * target:g} %, "
-        f"confidence {100 * certificate.confidence:g} %). {certificate.reason}"
+def _certificate(certificate: Any, what: str, lower: float) -> dict[str, Any]:
+    """Without a certificate the bound is left out: it is not what kept the threshold from one."""
+    bound = f"{what} at least {100 * lower:.1f} %: " if certificate.certified else ""
+    return {"certified": certificate.certified, "text": bound + certificate.reason}
+
+
+def _targets(thresholds: Sequence[PolicyThreshold]) -> str:
+    """One sentence with the targets, which are the same for every policy."""
+    block, review = thresholds[0].block_certificate, thresholds[0].review_certificate
+    return (
+        f"Block: precision at least {100 * block.precision_target:g} % with confidence "
+        f"{100 * block.confidence:g} %. Review: recall at least {100 * review.recall_target:g} % with "
+        f"confidence {100 * review.confidence:g} %."
     )
-    return {"certified": certificate.certified, "text": bound}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
