@@ -1,0 +1,93 @@
+"""A tiny finished run: a BERT of two layers with a LoRA adapter that says something."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel
+
+from merchantguard.data.policy import Policy, Taxonomy
+from merchantguard.train.base import Base
+from merchantguard.train.calibration import Calibration
+from merchantguard.train.model import build_model
+from merchantguard.train.run import LoadedRun
+from merchantguard.train.settings import LoraSettings, ModelSettings, Settings
+from merchantguard.train.thresholds import fit_thresholds
+
+TEXTS = [
+    "We sell crimson goods in every town, and ship them overnight without a question.",
+    "A walrus comes with each order.",
+    "The teapot is made by hand. Shipping is free on Monday and paid on Tuesday. " * 6,
+    "Call us or write a letter, we answer within two days.",
+]
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=120,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=special))
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
+    """Builds a run in memory; keywords go to the model's settings."""
+
+    def make(*, lora: bool = True, **model_settings: Any) -> LoadedRun:
+        torch.manual_seed(1)
+        settings = Settings(
+            name="tiny",
+            model=ModelSettings(
+                base=str(base_folder), window_tokens=24, stride_tokens=6, max_windows=4, **model_settings
+            ),
+            lora=LoraSettings(enabled=lora, rank=2),
+        )
+        model = build_model(settings.model, settings.lora, n_policies=3).eval()
+        for name, weights in model.named_parameters():
+            if "lora_B" in name or name.startswith(("head", "window_scores", "ngrams")):
+                torch.nn.init.normal_(weights, std=0.5)
+        policies = (Policy(name, name.title(), "prohibited", "c", "") for name in ("alpha", "beta", "gamma"))
+        probabilities = np.linspace(0.01, 0.99, 200, dtype=np.float32)[:, None].repeat(3, axis=1)
+        labels = probabilities > 0.4
+        return LoadedRun(
+            path=base_folder,
+            settings=settings,
+            taxonomy=Taxonomy(version=1, policies=tuple(policies)),
+            model=model,
+            calibration=Calibration(np.array([1.0, 1.5, 0.5]), np.array([0.0, 0.5, -0.5])),
+            thresholds=fit_thresholds(
+                probabilities, labels, np.ones_like(labels), ("alpha", "beta", "gamma")
+            ),
+            metrics={},
+            base=Base(name=str(base_folder), licence="Apache-2.0", sha256=None),
+            data_hash="0" * 64,
+            version="1",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(make_run: Callable[..., LoadedRun]) -> LoadedRun:
+    return make_run()

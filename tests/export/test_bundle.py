@@ -1,0 +1,142 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from merchantguard.data.errors import ParityError, StorageError
+from merchantguard.export import bundle as exporting
+from merchantguard.export.bundle import export_bundle
+from merchantguard.serve import Scorer
+from merchantguard.serve.bundle import Bundle
+from merchantguard.train.run import LoadedRun
+
+TEXTS = [
+    "We sell crimson goods.",
+    "A walrus comes with each order. " * 4,
+    "Call us!",
+    "The teapot is here. " * 9,
+]
+
+
+@pytest.fixture(scope="session")
+def bundle(run: LoadedRun, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export_bundle(run, tmp_path_factory.mktemp("export") / "bundle", texts=TEXTS)
+
+
+def test_a_bundle_holds_all_that_scoring_needs(bundle: Bundle) -> None:
+    names = {path.name for path in bundle.path.iterdir()}
+    assert names == {"bundle.json", "model.onnx", "model.fused.onnx", "tokenizer.json", "README.md"}
+    assert set(bundle.files) == names - {"bundle.json"}
+    assert (bundle.name, bundle.version, bundle.label) == ("tiny", "1", "tiny@1")
+    assert (bundle.window_tokens, bundle.stride_tokens, bundle.max_windows) == (24, 6, 4)
+    assert [policy.id for policy in bundle.policies] == ["alpha", "beta", "gamma"]
+    assert bundle.policies[1].scale == 1.5
+    thresholds = bundle.document["policies"][0]["thresholds"]
+    assert thresholds["block_certificate"]["certified"] is True
+    assert thresholds["block_certificate"]["precision_target"] == 0.95
+
+
+def test_parity_is_measured_for_every_graph(bundle: Bundle) -> None:
+    graphs = {parity["graph"]: parity for parity in bundle.document["parity"]}
+    assert graphs.keys() == {"model.onnx", "model.fused.onnx"}
+    for parity in graphs.values():
+        assert 0 <= parity["max_difference"] <= 1e-4
+        assert parity["texts"] == 4 + 4 + 1 + 1
+        assert parity["windows"] > parity["texts"]
+
+
+def test_the_variants_score_alike(bundle: Bundle) -> None:
+    plain, fused = (Scorer.load(bundle.path, variant=name, threads=1) for name in ("plain", "fused"))
+    for left, right in zip(plain.assess_many(TEXTS), fused.assess_many(TEXTS), strict=True):
+        assert np.allclose(left.probabilities, right.probabilities, atol=1e-4)
+        assert left.decision == right.decision
+
+
+def test_the_fused_graph_is_fused_and_the_plain_one_is_standard(bundle: Bundle) -> None:
+    fused = onnx.load(bundle.path / "model.fused.onnx")
+    assert sum(node.op_type == "Attention" for node in fused.graph.node) == 2
+    plain = onnx.load(bundle.path / "model.onnx")
+    assert {opset.domain for opset in plain.opset_import} == {""}
+    onnx.checker.check_model(plain, full_check=True)
+
+
+def test_nothing_names_the_machine_it_was_made_on(bundle: Bundle, run: LoadedRun) -> None:
+    for path in bundle.path.iterdir():
+        content = path.read_bytes()
+        for trace in (b"site-packages", b"/train/model.py", str(run.path.parent).encode()):
+            assert trace not in content, f"{path.name} holds {trace!r}"
+
+
+def test_the_card_says_what_the_bundle_is(bundle: Bundle) -> None:
+    card = (bundle.path / "README.md").read_text()
+    for passage in ("# tiny (version 1)", "| `alpha` | Alpha |", "`model.fused.onnx`", "licence Apache-2.0"):
+        assert passage in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings", [{"window_pooling": "attention"}, {"ngram_buckets": 64}, {"token_pooling": "cls"}]
+)
+def test_every_kind_of_model_passes_the_gate(
+    make_run: Callable[..., LoadedRun], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    bundle = export_bundle(make_run(**settings), tmp_path / "bundle", texts=TEXTS)
+    assert len(bundle.document["parity"]) == 2
+    assert bundle.pooling == settings.get("window_pooling", "max")
+
+
+def test_a_graph_that_says_something_else_is_refused(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_graph = exporting.write_graph
+
+    def write_broken(merged: Any, path: Path) -> None:
+        write_graph(merged, path)
+        model = onnx.load(path)
+        [bias] = [value for value in model.graph.initializer if value.name == "head.bias"]
+        values = onnx.numpy_helper.to_array(bias).copy()
+        values[0] += 0.01
+        bias.CopyFrom(onnx.numpy_helper.from_array(values, "head.bias"))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(exporting, "write_graph", write_broken)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("old")
+    with pytest.raises(ParityError, match=r"model\.onnx: ragged batches, text 0: a probability differs"):
+        export_bundle(run, tmp_path / "bundle", texts=TEXTS)
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "bundle.json"]
+    assert (tmp_path / "bundle" / "bundle.json").read_text() == "old"
+
+
+def test_a_broken_variant_stops_the_export_too(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fused = exporting.write_fused_graph
+
+    def write_broken(merged: Any, path: Path) -> bool:
+        merged.head.bias.data[1] += 0.01
+        return write_fused(merged, path)
+
+    monkeypatch.setattr(exporting, "write_fused_graph", write_broken)
+    with pytest.raises(ParityError, match=r"model\.fused\.onnx"):
+        export_bundle(run, tmp_path / "bundle", texts=TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_not_overwritten(run: LoadedRun, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StorageError, match="is not a bundle"):
+        export_bundle(run, tmp_path, texts=TEXTS)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_fused_variant_can_be_left_out(run: LoadedRun, tmp_path: Path) -> None:
+    bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS, fused=False)
+    assert bundle.variants == ()
+    assert (
+        json.loads((tmp_path / "bundle" / "bundle.json").read_text())["files"].keys() == bundle.files.keys()
+    )

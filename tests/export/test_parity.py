@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from merchantguard.data.errors import ParityError
+from merchantguard.export.parity import check_parity, parity_cases
+from merchantguard.serve.assessment import Assessment, Finding
+
+
+class Fixed:
+    """A scorer that says the same of every text."""
+
+    def __init__(self, probability: float, decision: str = "clear") -> None:
+        findings = () if decision == "clear" else (Finding("alpha", probability, decision),)  # type: ignore[arg-type]
+        probabilities = np.array([probability], dtype=np.float32)
+        self.assessment = Assessment(decision, probabilities, findings, 2, False, "x@1")  # type: ignore[arg-type]
+
+    def assess_many(self, texts: list[str]) -> list[Assessment]:
+        return [self.assessment for _ in texts]
+
+
+CASES = {"ragged batches": [["a", "b"]], "empty text": [[""]]}
+
+
+def compare(expected: Fixed, found: Fixed) -> float:
+    return check_parity(expected, found, CASES, graph="model.onnx").max_difference  # type: ignore[arg-type]
+
+
+def test_small_differences_pass_and_are_reported() -> None:
+    assert compare(Fixed(0.5), Fixed(0.50005)) == pytest.approx(5e-5, rel=1e-2)
+
+
+@pytest.mark.parametrize("probability", [0.5002, float("nan")])
+def test_a_large_difference_or_none_at_all_is_refused(probability: float) -> None:
+    with pytest.raises(ParityError, match=r"model\.onnx: ragged batches, text 0"):
+        compare(Fixed(0.5), Fixed(probability))
+
+
+def test_another_decision_is_refused() -> None:
+    with pytest.raises(ParityError, match="decides"):
+        compare(Fixed(0.5, "review"), Fixed(0.50001, "block"))
+
+
+def test_the_cases_cover_the_corners() -> None:
+    cases = parity_cases(["one text", "another"], max_windows=4, window_tokens=16)
+    assert cases["ragged batches"] == [["one text", "another"]]
+    assert cases["batch of one"] == [["one text"], ["another"]]
+    assert cases["empty text"] == [[""]]
+    [[longest]] = cases["longest text"]
+    assert len(longest) == 12 * 4 * 16
+    assert parity_cases([], max_windows=4, window_tokens=16)["longest text"][0][0]
