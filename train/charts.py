@@ -126,8 +126,8 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     )
     point = alt.Chart(data).mark_point(color=BLUE, filled=True, size=60, opacity=1)
     dots = point.encode(y=y, x=alt.X("value:Q", scale=scale), tooltip=tooltip)
-    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
-    return _spec((lines + dots).properties(width="container", height={"step": 22}, autosize=fit))
+    height = 22 * max(len(rows), 1)
+    return _spec((lines + dots).properties(width="container", height=height))
 
 
 def confusion_chart(

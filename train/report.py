@@ -256,9 +256,9 @@ def _targets(thresholds: Sequence[PolicyThreshold]) -> str:
     """One sentence with the targets, which are the same for every policy."""
     block, review = thresholds[0].block_certificate, thresholds[0].review_certificate
     return (
-        f"Block: precision at least {100 * block.precision_target:g} % with confidence "
-        f"{100 * block.confidence:g} %. Review: recall at least {100 * review.recall_target:g} % with "
-        f"confidence {100 * review.confidence:g} %."
+        f"Block: precision at least {100 * block.precision_target:g}\u00a0% with confidence "
+        f"{100 * block.confidence:g}\u00a0%. Review: recall at least {100 * review.recall_target:g}\u00a0% with "
+        f"confidence {100 * review.confidence:g}\u00a0%."
     )
 
 

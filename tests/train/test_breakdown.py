@@ -10,6 +10,7 @@ from merchantguard.train.breakdown import (
     decision_counts,
     flagged_cells,
     length_band,
+    reliability_bins,
     snippet,
     worst_errors,
 )
@@ -69,3 +70,14 @@ def test_every_judged_record_gets_one_decision(seed: int) -> None:
     assert sum(entry["records"] for entry in counts.values()) == known.any(axis=1).sum()
     for entry in counts.values():
         assert entry["records"] == entry["violating"] + entry["compliant"]
+
+
+def test_reliability_bins_hold_every_known_cell_and_their_intervals_the_share() -> None:
+    bins = reliability_bins(PROBABILITIES, LABELS, KNOWN)
+    assert sum(entry["cells"] for entry in bins) == KNOWN.sum()
+    for entry in bins:
+        assert 0.0 <= entry["low"] <= entry["observed"] <= entry["high"] <= 1.0
+    sure = reliability_bins(np.ones((50, 1)), np.ones((50, 1)), np.ones((50, 1), dtype=bool))
+    assert sure == [
+        {"predicted": 1.0, "observed": 1.0, "low": pytest.approx(0.9286, abs=1e-3), "high": 1.0, "cells": 50}
+    ]
