@@ -143,8 +143,8 @@ def reliability_bins(
             {
                 "predicted": float(scores[inside].mean()),
                 "observed": observed,
-                "low": max(0.0, centre - half),
-                "high": min(1.0, centre + half),
+                "low": min(observed, max(0.0, centre - half)),
+                "high": max(observed, min(1.0, centre + half)),
                 "cells": cells,
             }
         )
