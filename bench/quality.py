@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from baselines import Classifier, Job, embedding, run_alone, tfidf
 from numpy.typing import NDArray
-from package_model import train_ours
 from quality_data import QualityData, load_quality_data
 from quality_judge import REFERENCE, calibrated, judge_set
 
@@ -35,6 +34,9 @@ SEEDED = ("ours", "full")
 def builder(name: str, *, seed: int, overrides: Sequence[str]) -> Callable[[], Classifier]:
     """What builds a model in the process that runs it."""
     if name in SEEDED:
+        # Here, not above: every child imports this file, and torch would count in the memory of a model without it.
+        from package_model import train_ours
+
         return partial(train_ours, seed=seed, full=name == "full", overrides=tuple(overrides))
     return {"tfidf": tfidf, "embedding": embedding}[name]
 
