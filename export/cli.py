@@ -1,23 +1,19 @@
-"""`merchantguard export`: write the bundle of a run."""
+"""Write the bundle of a run: ONNX graphs that passed the parity gate, and all that scoring needs."""
 
 import argparse
 import sys
 from pathlib import Path
 
-HELP = "write the bundle of a run: ONNX graphs that passed the parity gate, and all that scoring needs"
-
 EPILOG = """\
 example:
   merchantguard export runs/quickstart bundle/
 
-exit status: 0 the bundle is written; 1 it is not, and what was there before is unchanged.
+exit status: 0 the bundle is written; anything else: it is not, and what was there before is unchanged.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `merchantguard export` to a parser."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("run", type=Path, help="folder that `merchantguard train` wrote")
     parser.add_argument("bundle", type=Path, help="folder to write; an older bundle there is replaced")
     parser.add_argument("--no-fused", action="store_true", help="write only model.onnx, no faster variant")

@@ -1,4 +1,4 @@
-"""`merchantguard score`: assess files with a bundle."""
+"""Assess files of merchant text with a bundle."""
 
 import argparse
 import os
@@ -21,8 +21,6 @@ from .scorer import BATCH_TOKENS, Scorer
 REJECTED = 3
 """Exit status when some rows were rejected and all others are scored."""
 
-HELP = "assess files of merchant text with a bundle"
-
 EPILOG = """\
 examples:
   merchantguard score bundle/ merchants.jsonl --out assessments.jsonl
@@ -31,7 +29,7 @@ examples:
 
 files: .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet by the record contract; .html, .htm and .txt are one record each.
 offsets of a span count the characters of the document that was read (of HTML: what is visible).
-exit status: 0 all rows are scored; 3 some rows were rejected, the others are scored; 1 it failed.
+exit status: 0 all rows are scored; 3 some rows were rejected, the others are scored; anything else: it failed.
 """
 
 
@@ -44,8 +42,6 @@ class Tick(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `merchantguard score` to a parser."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("bundle", type=Path, help="folder that `merchantguard export` wrote")
     parser.add_argument("files", nargs="+", metavar="FILE", help="what to score; - is standard input")
     parser.add_argument("--out", type=Path, help="a .jsonl or .parquet file (default: JSONL to stdout)")
