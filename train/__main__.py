@@ -11,7 +11,7 @@ parser = argparse.ArgumentParser(
 )
 add_arguments(parser)
 try:
-    sys.exit(main(parser.parse_args()))
+    sys.exit(main(parser.parse_intermixed_args()))
 except MerchantGuardError as error:
     print(f"merchantguard train: {error}", file=sys.stderr)
     sys.exit(2)

@@ -120,7 +120,7 @@ class Trainer:
         logits = predict_logits(
             self.model,
             self.validation.table,
-            self.accelerator,
+            self.accelerator.state,
             budget=2 * self.settings.optim.batch_tokens,
             n_policies=n_policies,
         )
@@ -260,6 +260,10 @@ class Trainer:
             while not self.progress.finished:
                 self._run_epoch(bar, task, started)
         return self.best
+
+    def plain_model(self) -> PolicyModel:
+        """The model without the wrappers of accelerate: its logits are float32 whatever training used."""
+        return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
     def padding(self) -> float:
         """Share of padding in the first epoch's batches."""

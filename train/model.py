@@ -1,5 +1,6 @@
 """The classifier: an encoder, its adapter, pooling over tokens, and one logit per policy and window."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from .ngrams import NgramBranch
 from .settings import LoraSettings, ModelSettings
 
 
+# Most cells are negative: starting near their share spares the first steps the learning of it.
+_PRIOR_LOGIT = -2.0
+
+
 class PolicyModel(nn.Module):
     """Window logits for every policy.
 
@@ -28,6 +33,7 @@ class PolicyModel(nn.Module):
         self.token_pooling = settings.token_pooling
         self.pooling = settings.window_pooling
         config: Any = encoder.config
+        self.feature_norm = settings.feature_norm
         self.dropout = nn.Dropout(settings.head_dropout)
         self.head = nn.Linear(config.hidden_size, n_policies)
         self.window_scores = (
@@ -49,9 +55,16 @@ class PolicyModel(nn.Module):
         weights = mask.to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
 
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads, float32 (B, hidden): the pooled vector, scaled to `feature_norm` where set."""
+        pooled = self.pooled(input_ids, attention_mask).float()
+        if self.feature_norm:
+            pooled = self.feature_norm * nn.functional.normalize(pooled, dim=1)
+        return self.dropout(pooled)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Window logits (B, K) in float32; with attention pooling also the window scores (B, K)."""
-        pooled = self.dropout(self.pooled(input_ids, attention_mask)).float()
+        pooled = self.features(input_ids, attention_mask)
         logits = self.head(pooled)
         if self.ngrams is not None:
             logits = logits + self.ngrams(input_ids, attention_mask)
@@ -110,6 +123,30 @@ def build_model(
     if lora.enabled:
         encoder = _add_adapter(encoder, lora, model)
     return PolicyModel(encoder, model, n_policies)
+
+
+@torch.no_grad()
+def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[int]]) -> None:
+    """Point each policy's row of the head at the encoding of its description, so that training starts from
+    what the pretrained encoder already knows (a label-aware head; "Zero-shot text classification with
+    sentence embeddings", Yin 2019).
+
+    Rows are centred over the policies: what all descriptions share says nothing about any one of them.
+
+    :param descriptions: token ids of one description a policy, special tokens included.
+    """
+    was_training = model.training
+    model.eval()
+    device = model.head.weight.device
+    rows = [
+        model.features(torch.tensor([ids], device=device), torch.ones((1, len(ids)), dtype=torch.int64, device=device))
+        for ids in descriptions
+    ]
+    features = nn.functional.normalize(torch.cat(rows), dim=1)
+    centred = nn.functional.normalize(features - features.mean(dim=0), dim=1)
+    model.head.weight.copy_(centred)
+    model.head.bias.fill_(_PRIOR_LOGIT)
+    model.train(was_training)
 
 
 def trainable_share(model: nn.Module) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from .calibration import fit_calibration
 from .dataset import SPLIT_NAMES, SplitRecords, check_positives, labelled_windows, window_tokenizer
 from .evaluation import evaluate
 from .loop import Labelled, Trainer
-from .model import build_model, load_trained_state, trainable_share
+from .model import build_model, load_trained_state, start_from_descriptions, trainable_share
 from .predict import predict_logits
 from .predictions import Predictions
 from .report import write_report
@@ -84,6 +84,10 @@ def _fit(
         tables = _window_tables(data, settings, folder)
     set_seed(settings.seed)
     model = build_model(settings.model, settings.lora, n_policies=len(data.taxonomy)).to(accelerator.device)
+    if settings.model.describe_head:
+        tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
+        texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
+        start_from_descriptions(model, [w.windows[0].ids for w in tokenizer.encode_batch(texts)])
     trainer = Trainer(
         model,
         settings,
@@ -119,11 +123,14 @@ def _fit(
 def _predict(
     trainer: Trainer, labelled: Labelled, records: list[Record], data: SplitRecords, accelerator: Accelerator
 ) -> Predictions:
-    budget = 2 * trainer.settings.optim.batch_tokens
-    n_policies = len(data.taxonomy)
     # Figures, calibration and thresholds are of float32, as the exported graph computes it.
-    with torch.autocast(accelerator.device.type, enabled=False):
-        logits = predict_logits(trainer.bare, labelled.table, accelerator, budget=budget, n_policies=n_policies)
+    logits = predict_logits(
+        trainer.plain_model(),
+        labelled.table,
+        accelerator.state,
+        budget=2 * trainer.settings.optim.batch_tokens,
+        n_policies=len(data.taxonomy),
+    )
     if not np.isfinite(logits).all():
         raise RunError("training diverged: logits are not finite; lower optim.learning_rate")
     return record_predictions(records, data.taxonomy, logits, labelled.table.n_windows.tolist())
@@ -136,6 +143,7 @@ def _certify(predictions: Predictions, settings: Settings, data: SplitRecords) -
         predictions.labels,
         predictions.known,
         data.taxonomy.ids,
+        clusters=predictions.domains,
         precision_target=settings.thresholds.precision_target,
         recall_target=settings.thresholds.recall_target,
         confidence=settings.thresholds.confidence,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 
@@ -13,20 +13,21 @@ from .windows import WindowTable
 
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module, table: WindowTable, accelerator: Accelerator, *, budget: int, n_policies: int
+    model: nn.Module, table: WindowTable, state: PartialState, *, budget: int, n_policies: int
 ) -> np.ndarray:
     """Record logits, float32 (N, K), from all processes together; the model is left in the mode it came in.
 
+    :param state: which process this is and on which device; `PartialState()` outside a training.
     :param budget: most padded tokens in a batch; twice that of training fits, as no gradients are kept.
     """
     was_training = model.training
     model.eval()
     logits = np.zeros((len(table), n_policies), dtype=np.float32)
     batches = length_batches(table, budget=budget)
-    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    mine = batches[state.process_index :: state.num_processes]
     parts: list[tuple[tuple[int, ...], np.ndarray]] = []
     for records in mine:
-        batch = collate(table, records).to(accelerator.device)
+        batch = collate(table, records).to(state.device)
         output = model(batch.input_ids, batch.attention_mask)
         pooled = pool_windows(output, batch.record_of_window, len(batch.records))
         parts.append((batch.records, pooled.float().cpu().numpy()))

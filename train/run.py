@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from peft import PeftModel
 
 from ..data.errors import RunError
@@ -192,11 +192,11 @@ def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -
     """
     tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
     table = build_window_table(records, tokenizer, cache)
-    accelerator = Accelerator(mixed_precision="no")
+    state = PartialState()
     logits = predict_logits(
-        run.model.to(accelerator.device),
+        run.model.to(state.device),
         table,
-        accelerator,
+        state,
         budget=2 * run.settings.optim.batch_tokens,
         n_policies=len(run.taxonomy),
     )

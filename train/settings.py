@@ -28,6 +28,10 @@ class ModelSettings(_Group):
     """Licence of the base weights, written into the bundle and the model card."""
     token_pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
     window_pooling: Literal["max", "attention"] = "max"
+    feature_norm: float = Field(0.0, ge=0.0)
+    """Length to which the pooled vector is scaled before the head; 0 leaves it as it is."""
+    describe_head: bool = False
+    """Start the head from the encodings of the policies' descriptions (needs a sentence encoder)."""
     head_dropout: Share = 0.1
     encoder_dropout: Share | None = 0.0
     """Dropout inside the encoder; None keeps what its configuration says. With few trainable weights it buys

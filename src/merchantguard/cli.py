@@ -17,7 +17,7 @@ class _Command:
 
 
 _COMMANDS = {
-    "quickstart": _Command("train.quickstart", "train, export and score the examples: everything once"),
+    "quickstart": _Command("quickstart", "train, export and score the examples: everything once"),
     "train": _Command("train.cli", "train, calibrate, certify and evaluate a run"),
     "evaluate": _Command("train.evaluate_cli", "figures and a report of a run on other records"),
     "export": _Command("export.cli", "turn a run into a bundle, through the parity gate"),
@@ -44,7 +44,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    result: int = module.main(parser.parse_args(arguments))
+    result: int = module.main(parser.parse_intermixed_args(arguments))
     return result
 
 
