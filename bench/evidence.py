@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
 from merchantguard.serve import EvidenceOptions, Finding, Scorer
@@ -27,6 +28,7 @@ Range = tuple[int, int]
 class Row:
     """One found violation; the shares are of passages of the text."""
 
+    probability: float
     first: bool
     any: bool
     chance: float
@@ -57,6 +59,7 @@ def measure(record: Record, finding: Finding) -> Row:
     spans = [(span.start, span.end) for span in finding.spans]
     passages = split_passages(record.text)
     return Row(
+        probability=finding.probability,
         first=bool(spans) and overlaps(spans[0], quotes),
         any=any(overlaps(span, quotes) for span in spans),
         chance=float(np.mean([overlaps(passage, quotes) for passage in passages])),
@@ -113,11 +116,21 @@ def main() -> int:
         f"{'':<24}{'found':>6}{'first':>9}{'':>7}{'any':>9}{'chance':>9}{'chars':>9}{'of text':>9}{'spans':>7}"
     )
     show("all", [row for _, row in rows])
+    show("probability from 0.5", [row for _, row in rows if row.probability >= 0.5])
     for low, high in ((0, 300), (300, 600), (600, 1500), (1500, 10**9)):
         inside = [row for record, row in rows if low <= len(record.text) < high]
         show(f"texts of {low} to {high}" if high < 10**9 else f"texts from {low}", inside)
     return 0
 
 
+def guarded() -> int:
+    """Run `main`; a fault in what the user gave is one line."""
+    try:
+        return main()
+    except MerchantGuardError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded())
