@@ -1,36 +1,67 @@
 """Micro-batches of whole records under a token budget, lengths alike so that little is padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .model import pool_windows
 from .windows import WindowTable
+
+
+# Windows shorter than this share of a group's longest go into a group of their own: the last window of a long
+# text is short, and padding it to the full length would waste more than a second, smaller call costs.
+_SHORTEST_IN_GROUP = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The windows of some records, padded to the longest.
+    """The windows of some records, in groups of like length, each padded to its longest.
 
-    `input_ids` and `attention_mask` are int64 (B, T); `record_of_window` int64 (B,) counts from 0 within the
-    batch; `records` holds the R rows of the window table.
+    `groups` holds (input_ids, attention_mask) pairs, int64 (B_g, T_g); `record_of_window` int64 counts records
+    from 0 within the batch, over the windows of all groups in order; `records` are the R rows of the table.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor
+    groups: tuple[tuple[Tensor, Tensor], ...]
     record_of_window: Tensor
     records: tuple[int, ...]
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(
-            self.input_ids.to(device),
-            self.attention_mask.to(device),
-            self.record_of_window.to(device),
-            self.records,
-        )
+        groups = tuple((ids.to(device), mask.to(device)) for ids, mask in self.groups)
+        return Batch(groups, self.record_of_window.to(device), self.records)
+
+
+def record_logits(model: Callable[[Tensor, Tensor], Any], batch: Batch) -> Tensor:
+    """Pooled logits (R, K) of a batch's records."""
+    outputs = [model(ids, mask) for ids, mask in batch.groups]
+    if isinstance(outputs[0], tuple):
+        joined: Any = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+    else:
+        joined = torch.cat(outputs)
+    return pool_windows(joined, batch.record_of_window, len(batch.records))
+
+
+def _length_groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Positions of the windows by group, longest first."""
+    groups: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda p: -lengths[p]):
+        if not groups or lengths[position] < _SHORTEST_IN_GROUP * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(position)
+    return groups
+
+
+def _padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    ids = np.full((len(windows), max(map(len, windows))), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = window
+        mask[row, : len(window)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 def collate(table: WindowTable, records: Sequence[int]) -> Batch:
@@ -38,13 +69,9 @@ def collate(table: WindowTable, records: Sequence[int]) -> Batch:
     per_record = table.windows(records)
     windows = [window for windows in per_record for window in windows]
     owner = [row for row, windows in enumerate(per_record) for _ in windows]
-    longest = max(len(window) for window in windows)
-    ids = np.full((len(windows), longest), table.pad_id, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = window
-        mask[row, : len(window)] = 1
-    return Batch(torch.from_numpy(ids), torch.from_numpy(mask), torch.tensor(owner), tuple(records))
+    order = _length_groups([len(window) for window in windows])
+    groups = tuple(_padded([windows[p] for p in group], table.pad_id) for group in order)
+    return Batch(groups, torch.tensor([owner[p] for group in order for p in group]), tuple(records))
 
 
 def _cut(
@@ -140,14 +167,9 @@ class StepPlan:
 
 def padding_share(table: WindowTable, batches: Sequence[Sequence[int]]) -> float:
     """Share of the padded tokens of `batches` that is padding."""
-    padded = sum(
-        int(table.longest[list(batch)].max()) * int(table.n_windows[list(batch)].sum()) for batch in batches
-    )
-    real = sum(int(table.tokens[list(batch)].sum()) for batch in batches)
-    return 1.0 - real / padded
-
-
-def iterate(table: WindowTable, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
-    """Collate batch after batch."""
+    padded = real = 0
     for batch in batches:
-        yield collate(table, batch)
+        lengths = [len(window) for windows in table.windows(batch) for window in windows]
+        padded += sum(lengths[group[0]] * len(group) for group in _length_groups(lengths))
+        real += sum(lengths)
+    return 1.0 - real / padded

@@ -4,6 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from datasets import disable_progress_bars as disable_dataset_bars
+from transformers.utils.logging import disable_progress_bar as disable_weight_bars
+
 from .dataset import load_split_records
 from .pipeline import train_run
 from .settings import load_settings
@@ -26,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row instead of setting it aside")
 
 
+def quiet_libraries() -> None:
+    """Leave the terminal to the job's own progress bar."""
+    disable_dataset_bars()
+    disable_weight_bars()
+
+
 def main(args: argparse.Namespace) -> int:
     """Train as asked; the path of the run goes to standard output."""
     config, overrides = args.config, list(args.overrides)
@@ -37,7 +46,8 @@ def main(args: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"data": settings.data.model_copy(update=records)})
     rejects = args.out / "rejects.jsonl"
     data = load_split_records(settings.data, strict=args.strict, rejects=rejects)
-    if rejects.is_file():
-        print(f"bad rows were set aside in {rejects}", file=sys.stderr)
+    if data.rejected:
+        print(f"{data.rejected} bad rows were set aside in {rejects}", file=sys.stderr)
+    quiet_libraries()
     print(train_run(settings, data, args.out, resume=args.resume))
     return 0

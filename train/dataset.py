@@ -30,6 +30,8 @@ class SplitRecords:
     manifest: SplitManifest | None
     files: dict[str, str]
     """Path of each record file and the SHA-256 of its bytes."""
+    rejected: int = 0
+    """Bad rows that were left out."""
 
     def data_hash(self) -> str:
         """SHA-256 over ids, texts and labels of every split: what the run was trained and judged on."""
@@ -57,7 +59,7 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
     by_id = {record.id: record for record in read.records}
     records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}
     files = {str(path): sha256_file(path) for path in paths}
-    return SplitRecords(taxonomy, records, manifest, files)
+    return SplitRecords(taxonomy, records, manifest, files, rejected=len(read.faults))
 
 
 def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..data.files import write_json
 from ..data.readers import read_records
+from .cli import quiet_libraries
 from .dataset import check_positives
 from .evaluation import evaluate, format_table
 from .report import write_report
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Evaluate as asked; the table goes to standard output."""
+    quiet_libraries()
     run = load_run(args.run)
     rejects = args.out / "rejects.jsonl" if args.out else None
     read = read_records(args.data, run.taxonomy, strict=args.strict, rejects=rejects)

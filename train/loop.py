@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextCo
 from torch import Tensor
 
 from ..data.files import write_text
-from .batches import StepPlan, collate, padding_share
+from .batches import StepPlan, collate, padding_share, record_logits
 from .checkpoint import Checkpoint, Progress, clear_leftovers, load_latest, save_checkpoint
 from .losses import masked_loss
 from .metric_module import PolicyMetrics
-from .model import PolicyModel, load_trained_state, pool_windows, trained_state
+from .model import PolicyModel, load_trained_state, trained_state
 from .optim import WeightAverage, build_optimizer, build_schedule, optimizer_tensors, restore_optimizer
 from .predict import predict_logits
 from .run_files import log_lines
@@ -83,8 +83,7 @@ class Trainer:
 
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
         batch = collate(self.train.table, records).to(self.accelerator.device)
-        output = self.model(batch.input_ids, batch.attention_mask)
-        logits = pool_windows(output, batch.record_of_window, len(records))
+        logits = record_logits(self.model, batch)
         targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
         known = torch.from_numpy(self.train.known[records]).to(logits.device)
         return masked_loss(logits, targets, known, self.settings.loss, n_records=n_records)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..data.files import atomic_path
+from ..data.files import write_bytes
 from .architectures import kept_head, lora_targets
 from .base import load_encoder
 from .ngrams import NgramBranch
@@ -185,8 +185,8 @@ def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, atomically."""
-    with atomic_path(path) as temporary:
-        save_file(state, str(temporary))
+    # Serialised first, written by us: the library's own writer hides a full disk behind an error of its own.
+    write_bytes(path, save(state))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

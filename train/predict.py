@@ -6,8 +6,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import nn
 
-from .batches import collate, length_batches
-from .model import pool_windows
+from .batches import collate, length_batches, record_logits
 from .windows import WindowTable
 
 
@@ -28,9 +27,7 @@ def predict_logits(
     parts: list[tuple[tuple[int, ...], np.ndarray]] = []
     for records in mine:
         batch = collate(table, records).to(state.device)
-        output = model(batch.input_ids, batch.attention_mask)
-        pooled = pool_windows(output, batch.record_of_window, len(batch.records))
-        parts.append((batch.records, pooled.float().cpu().numpy()))
+        parts.append((batch.records, record_logits(model, batch).float().cpu().numpy()))
     for rows, values in gather_object(parts):
         logits[list(rows)] = values
     model.train(was_training)

@@ -100,13 +100,23 @@ def environment() -> dict[str, Any]:
 def save_model(model: PolicyModel, folder: Path) -> None:
     """Write the adapter in peft's own format (or the whole encoder) and everything else as head.safetensors."""
     save_weights({k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / names.HEAD)
-    if isinstance(model.encoder, PeftModel):
-        model.encoder.save_pretrained(str(folder / names.ADAPTER), safe_serialization=True)
-        (folder / names.ADAPTER / "README.md").unlink(missing_ok=True)  # a template of peft's, empty of facts
-    else:
-        state = trained_state(model)
-        encoder = {k: v for k, v in state.items() if k.startswith("encoder.")}
+    state = trained_state(model)
+    encoder = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    if not isinstance(model.encoder, PeftModel):
         save_weights(encoder, folder / names.ENCODER)
+        return
+    config = model.encoder.peft_config["default"].to_dict()
+    write_json(folder / names.ADAPTER / "adapter_config.json", _plain(config))
+    save_weights(encoder, folder / names.ADAPTER / "adapter_model.safetensors")
+
+
+def _plain(value: Any) -> Any:
+    """peft's configuration in JSON's own types: sets become sorted lists, enums their values."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, set):
+        return sorted(value)
+    return getattr(value, "value", value)
 
 
 def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyModel:
@@ -118,10 +128,8 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
     adapter = folder / names.ADAPTER / "adapter_model.safetensors"
     try:
         state = load_weights(folder / names.HEAD)
-        if settings.lora.enabled:
-            state |= {f"encoder.{name}": tensor for name, tensor in load_weights(adapter).items()}
-        else:
-            state |= load_weights(folder / names.ENCODER)
+        encoder = load_weights(adapter if settings.lora.enabled else folder / names.ENCODER)
+        state |= {f"encoder.{name}": tensor for name, tensor in encoder.items()}
         load_trained_state(model, state)
     except (OSError, RuntimeError) as error:
         raise RunError(f"{folder}: the run's weights cannot be loaded: {error}") from error

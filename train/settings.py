@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..data.errors import SettingsError
 from ..data.extras import require
@@ -108,6 +108,12 @@ class OptimSettings(_Group):
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     ema: Share = 0.0
     """Decay of the weight average that is evaluated and saved; 0 turns it off."""
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _yaml_no(cls, value: object) -> object:
+        # An unquoted `no` is false in YAML.
+        return "no" if value is False else value
 
 
 class LoopSettings(_Group):

@@ -50,6 +50,7 @@ def _timed(stage: str, work: Callable[[], Any]) -> Any:
 
 
 def _train(run: Path, overrides: list[str]) -> None:
+    from .train.cli import quiet_libraries
     from .train.dataset import load_split_records
     from .train.pipeline import train_run
     from .train.settings import load_settings
@@ -57,6 +58,7 @@ def _train(run: Path, overrides: list[str]) -> None:
     if (run / "metrics.json").is_file():
         print(f"{run} is finished already; delete it to train anew", file=sys.stderr)
         return
+    quiet_libraries()
     with as_file(files(__package__).joinpath("configs/minilm.yaml")) as config:
         settings = load_settings(config, overrides=overrides)
     train_run(settings, load_split_records(settings.data, strict=True, rejects=None), run, resume=True)

@@ -1,0 +1,73 @@
+"""Shared fixtures: a tiny real encoder with a tokenizer of its own, and records that it can learn."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = ("crimson", "walrus", "teapot", "ledger", "harbour", "velvet", "copper", "meadow", "lantern", "bicycle")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a two-layer BERT with random weights and a WordPiece tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    corpus = [" ".join(WORDS), "we sell and ship every day to each town alpha beta gamma rule number 0123456789"]
+    tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taxonomy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A taxonomy of two policies that the shipped one knows nothing of."""
+    path = tmp_path_factory.mktemp("taxonomy") / "policies.yaml"
+    entries = [
+        f"  - id: {name}\n    title: {name.title()}\n    severity: prohibited\n    covers: {name} goods\n    not: none\n"
+        for name in ("crimson", "walrus")
+    ]
+    path.write_text("version: 1\npolicies:\n" + "".join(entries))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_tiny_records() -> Callable[..., Path]:
+    """Writes JSONL records whose labels are the taxonomy's two words where they stand in the text."""
+    import json
+    import random
+
+    def write(path: Path, *, count: int = 96, seed: int = 0) -> Path:
+        draw = random.Random(seed)
+        with open(path, "w") as stream:
+            for number in range(count):
+                words = draw.choices(WORDS, k=draw.randint(6, 60))
+                labels = sorted({"crimson", "walrus"} & set(words))
+                row = {"id": f"r{number}", "domain": f"d{number % 60}.example", "text": " ".join(words)}
+                stream.write(json.dumps(row | {"labels": labels}) + "\n")
+        return path
+
+    return write
