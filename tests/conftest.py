@@ -9,7 +9,18 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = ("crimson", "walrus", "teapot", "ledger", "harbour", "velvet", "copper", "meadow", "lantern", "bicycle")
+WORDS = (
+    "crimson",
+    "walrus",
+    "teapot",
+    "ledger",
+    "harbour",
+    "velvet",
+    "copper",
+    "meadow",
+    "lantern",
+    "bicycle",
+)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +35,10 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    corpus = [" ".join(WORDS), "we sell and ship every day to each town alpha beta gamma rule number 0123456789"]
+    corpus = [
+        " ".join(WORDS),
+        "we sell and ship every day to each town alpha beta gamma rule number 0123456789",
+    ]
     tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)

@@ -105,7 +105,9 @@ def choose_attention(encoder: PreTrainedModel, choice: str) -> None:
     try:
         encoder.set_attn_implementation(choice)
     except (ValueError, ImportError) as error:
-        raise SettingsError(f"model.attention: {choice!r} is not available for this encoder: {error}") from error
+        raise SettingsError(
+            f"model.attention: {choice!r} is not available for this encoder: {error}"
+        ) from error
 
 
 def save_tokenizer(settings: ModelSettings, path: Path) -> None:

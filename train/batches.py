@@ -11,7 +11,6 @@ from torch import Tensor
 from .model import pool_windows
 from .windows import WindowTable
 
-
 # Windows shorter than this share of a group's longest go into a group of their own: the last window of a long
 # text is short, and padding it to the full length would waste more than a second, smaller call costs.
 _SHORTEST_IN_GROUP = 0.75

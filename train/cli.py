@@ -22,11 +22,19 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `merchantguard train`."""
     parser.add_argument("config", nargs="?", type=Path, help="settings file; without it the defaults apply")
-    parser.add_argument("overrides", nargs="*", metavar="group.key=value", help="settings that override the file's")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="group.key=value", help="settings that override the file's"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--data", nargs="+", metavar="FILE", help="record files; default: data.records, or the corpus")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out, if any")
-    parser.add_argument("--strict", action="store_true", help="stop at the first bad row instead of setting it aside")
+    parser.add_argument(
+        "--data", nargs="+", metavar="FILE", help="record files; default: data.records, or the corpus"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in --out, if any"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first bad row instead of setting it aside"
+    )
 
 
 def quiet_libraries() -> None:

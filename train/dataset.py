@@ -54,7 +54,11 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
     paths = [Path(name) for name in settings.records] or corpus_paths()
     read = read_records(paths, taxonomy, strict=strict, rejects=rejects)
     manifest = make_splits(
-        read.records, taxonomy, fractions=settings.fractions, seed=settings.split_seed, by_time=settings.by_time
+        read.records,
+        taxonomy,
+        fractions=settings.fractions,
+        seed=settings.split_seed,
+        by_time=settings.by_time,
     )
     by_id = {record.id: record for record in read.records}
     records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}

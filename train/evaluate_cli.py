@@ -22,9 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `merchantguard evaluate`."""
     parser.add_argument("run", type=Path, help="a finished run's folder")
     parser.add_argument("data", nargs="+", type=Path, help="labelled record files")
-    parser.add_argument("--out", type=Path, help="folder for metrics.json, predictions.parquet and report.html")
+    parser.add_argument(
+        "--out", type=Path, help="folder for metrics.json, predictions.parquet and report.html"
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals (1000)")
-    parser.add_argument("--strict", action="store_true", help="stop at the first bad row instead of setting it aside")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first bad row instead of setting it aside"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

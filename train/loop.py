@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from torch import Tensor
 
 from ..data.files import write_text
@@ -137,9 +138,7 @@ class Trainer:
     def _score(self, logits: np.ndarray) -> dict[str, float]:
         """Validation figures of uncalibrated logits; zero where no policy has a positive to rank."""
         metric = PolicyMetrics(cache_dir=str(self.folder / "cache"), experiment_id=f"process-{os.getpid()}")
-        metric.add_batch(
-            predictions=logits, references=self.validation.targets, known=self.validation.known
-        )
+        metric.add_batch(predictions=logits, references=self.validation.targets, known=self.validation.known)
         figures = metric.compute(threshold=0.0)
         return {name: float(np.nan_to_num(value)) for name, value in figures.items()}
 

@@ -15,7 +15,6 @@ from .base import load_encoder
 from .ngrams import NgramBranch
 from .settings import LoraSettings, ModelSettings
 
-
 # Most cells are negative: starting near their share spares the first steps the learning of it.
 _PRIOR_LOGIT = -2.0
 
@@ -139,7 +138,9 @@ def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[
     model.eval()
     device = model.head.weight.device
     rows = [
-        model.features(torch.tensor([ids], device=device), torch.ones((1, len(ids)), dtype=torch.int64, device=device))
+        model.features(
+            torch.tensor([ids], device=device), torch.ones((1, len(ids)), dtype=torch.int64, device=device)
+        )
         for ids in descriptions
     ]
     features = nn.functional.normalize(torch.cat(rows), dim=1)

@@ -14,7 +14,8 @@ from .settings import LoraSettings, OptimSettings
 
 
 def _split_encoder(model: PolicyModel, optim: OptimSettings) -> list[dict[str, Any]]:
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.encoder.parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim > 1 else plain).append(parameter)
@@ -46,7 +47,9 @@ def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings
     """AdamW over what is trained: encoder or adapter, head, n-gram branch, each at its own rate."""
     use_plus = lora.enabled and lora.plus_ratio > 1.0
     groups = _loraplus_groups(model, optim, lora) if use_plus else _split_encoder(model, optim)
-    own: list[nn.Parameter] = [p for n, p in model.named_parameters() if n.startswith(("head.", "window_scores."))]
+    own: list[nn.Parameter] = [
+        p for n, p in model.named_parameters() if n.startswith(("head.", "window_scores."))
+    ]
     head_rate = optim.head_learning_rate or optim.learning_rate
     groups.append({"params": own, "lr": head_rate, "weight_decay": optim.weight_decay})
     if model.ngrams is not None:

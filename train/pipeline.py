@@ -72,9 +72,7 @@ def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict
     }
 
 
-def _fit(
-    settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool
-) -> _Trained | None:
+def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool) -> _Trained | None:
     """Train, predict every held-out split, save the model; None on processes other than the first."""
     accelerator = _accelerator(settings, folder)
     if accelerator.is_main_process:

@@ -99,7 +99,9 @@ def environment() -> dict[str, Any]:
 
 def save_model(model: PolicyModel, folder: Path) -> None:
     """Write the adapter in peft's own format (or the whole encoder) and everything else as head.safetensors."""
-    save_weights({k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / names.HEAD)
+    save_weights(
+        {k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / names.HEAD
+    )
     state = trained_state(model)
     encoder = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     if not isinstance(model.encoder, PeftModel):
@@ -124,7 +126,9 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
 
     :raises RunError: if weights are missing or do not fit the settings.
     """
-    model = build_model(settings.model, settings.lora, n_policies=n_policies, pretrained=settings.lora.enabled)
+    model = build_model(
+        settings.model, settings.lora, n_policies=n_policies, pretrained=settings.lora.enabled
+    )
     adapter = folder / names.ADAPTER / "adapter_model.safetensors"
     try:
         state = load_weights(folder / names.HEAD)
@@ -212,7 +216,13 @@ def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -
 
 
 def write_provenance(
-    path: Path, *, base: Base, data_hash: str, files: dict[str, str], package_version: str, extra: dict[str, Any]
+    path: Path,
+    *,
+    base: Base,
+    data_hash: str,
+    files: dict[str, str],
+    package_version: str,
+    extra: dict[str, Any],
 ) -> None:
     """Write where the run came from: base weights, data, libraries, figures of the training itself."""
     write_json(

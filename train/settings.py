@@ -28,7 +28,7 @@ class ModelSettings(_Group):
     """Licence of the base weights, written into the bundle and the model card."""
     token_pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
     window_pooling: Literal["max", "attention"] = "max"
-    feature_norm: float = Field(0.0, ge=0.0)
+    feature_norm: float = Field(default=0.0, ge=0.0)
     """Length to which the pooled vector is scaled before the head; 0 leaves it as it is."""
     describe_head: bool = False
     """Start the head from the encodings of the policies' descriptions (needs a sentence encoder)."""
@@ -39,10 +39,10 @@ class ModelSettings(_Group):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     """auto: eager on a CPU, where the backward pass of fused attention is the slowest part of a step; sdpa on
     a GPU."""
-    window_tokens: int = Field(256, ge=8)
-    stride_tokens: int = Field(64, ge=0)
-    max_windows: int = Field(64, ge=1)
-    ngram_buckets: int = Field(0, ge=0)
+    window_tokens: int = Field(default=256, ge=8)
+    stride_tokens: int = Field(default=64, ge=0)
+    max_windows: int = Field(default=64, ge=1)
+    ngram_buckets: int = Field(default=0, ge=0)
     """Rows of the hashed word-piece n-gram branch beside the encoder; 0 leaves the branch out."""
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class LoraSettings(_Group):
     """The adapter; `enabled: false` fine-tunes the whole encoder instead."""
 
     enabled: bool = True
-    rank: int = Field(16, ge=1)
+    rank: int = Field(default=16, ge=1)
     alpha: Positive = 32.0
     dropout: Share = 0.0
     targets: Literal["all", "attention", "custom"] = "all"
@@ -66,7 +66,7 @@ class LoraSettings(_Group):
     rslora: bool = False
     dora: bool = False
     init: Literal["default", "gaussian", "pissa", "orthogonal"] = "default"
-    plus_ratio: float = Field(1.0, ge=1.0)
+    plus_ratio: float = Field(default=1.0, ge=1.0)
     """LoRA+ (Hayou 2024): learning rate of the B matrices over that of the A matrices; 1 turns it off."""
 
 
@@ -77,33 +77,33 @@ class LossSettings(_Group):
     positive_weight: Positive = 1.0
     """Weight of positive cells; over 1 raises recall and biases the logits, which calibration mends."""
     label_smoothing: Share = 0.0
-    focal_gamma: float = Field(2.0, ge=0.0)
-    asl_gamma_positive: float = Field(0.0, ge=0.0)
-    asl_gamma_negative: float = Field(4.0, ge=0.0)
+    focal_gamma: float = Field(default=2.0, ge=0.0)
+    asl_gamma_positive: float = Field(default=0.0, ge=0.0)
+    asl_gamma_negative: float = Field(default=4.0, ge=0.0)
     asl_clip: Share = 0.05
 
 
 class OptimSettings(_Group):
     """The optimizer, its schedule and the length of training."""
 
-    epochs: int = Field(10, ge=1)
-    max_steps: int | None = Field(None, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     learning_rate: Positive = 1e-3
     """Peak rate of the adapter (or of the encoder when it is trained whole)."""
     head_learning_rate: Positive | None = None
     """Peak rate of the head; None uses learning_rate."""
     ngram_learning_rate: Positive = 0.02
-    ngram_l2: float = Field(0.0, ge=0.0)
-    weight_decay: float = Field(0.01, ge=0.0)
+    ngram_l2: float = Field(default=0.0, ge=0.0)
+    weight_decay: float = Field(default=0.01, ge=0.0)
     schedule: Literal["cosine", "linear"] = "cosine"
     warmup: Share = 0.06
     """Share of the steps over which the rate rises to its peak."""
     clip_norm: Positive = 1.0
-    batch_tokens: int = Field(4096, ge=64)
+    batch_tokens: int = Field(default=4096, ge=64)
     """Padded tokens in a micro-batch: more is faster on a GPU and takes more memory."""
-    batch_records: int = Field(16, ge=1)
+    batch_records: int = Field(default=16, ge=1)
     """Most records in a micro-batch."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     """Micro-batches to one optimizer step."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     ema: Share = 0.0
@@ -119,14 +119,14 @@ class OptimSettings(_Group):
 class LoopSettings(_Group):
     """How the loop evaluates, stops, saves and reports."""
 
-    evaluate_every: int | None = Field(None, ge=1)
+    evaluate_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations; None evaluates at the end of each epoch."""
-    patience: int = Field(4, ge=1)
+    patience: int = Field(default=4, ge=1)
     """Evaluations without a better validation macro average precision before training stops."""
-    checkpoint_every: int | None = Field(None, ge=1)
+    checkpoint_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between checkpoints; None saves at the end of each epoch."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
 
 
 class DataSettings(_Group):
@@ -160,7 +160,7 @@ class ThresholdSettings(_Group):
 class Settings(_Group):
     """Everything that decides what a run comes to."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: int = 0
     model: ModelSettings = ModelSettings()
     lora: LoraSettings = LoraSettings()

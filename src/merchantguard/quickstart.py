@@ -18,14 +18,23 @@ EPILOG = """example:
   merchantguard quickstart --out quickstart --examples examples
 """
 
+_Row = tuple[str, str, Any, dict[str, str]]
+"""Name of the page, its text, the assessment, and the policies' titles by id."""
+
 _DECISION_STYLE = {"block": "bold red", "review": "yellow", "clear": "green"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `merchantguard quickstart`."""
-    parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for run and bundle (quickstart)")
-    parser.add_argument("--examples", type=Path, default=Path("examples"), help="folder of pages to score (examples)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="group.key=value", help="settings to override")
+    parser.add_argument(
+        "--out", type=Path, default=Path("quickstart"), help="folder for run and bundle (quickstart)"
+    )
+    parser.add_argument(
+        "--examples", type=Path, default=Path("examples"), help="folder of pages to score (examples)"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="group.key=value", help="settings to override"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -71,7 +80,7 @@ def _export(run: Path, bundle: Path) -> None:
     export_bundle(load_run(run), bundle)
 
 
-def _score(bundle: Path, examples: Path) -> list[tuple[str, Any, str, Any]]:
+def _score(bundle: Path, examples: Path) -> list[_Row]:
     from .serve import Scorer
     from .serve.cli import assess_records
     from .serve.inputs import read_inputs
@@ -85,11 +94,17 @@ def _score(bundle: Path, examples: Path) -> list[tuple[str, Any, str, Any]]:
         raise RunError(f"{examples}: holds no .html or .txt page to score")
     titles = {policy.id: policy.title for policy in scorer.policies}
     records = read_inputs(pages, stdin_format="jsonl", on_fault=stop)
-    return [(record.id, record.text, assessment, titles) for record, assessment in assess_records(scorer, records)]
+    return [
+        (record.id, record.text, assessment, titles) for record, assessment in assess_records(scorer, records)
+    ]
 
 
-def _print_findings(rows: list[tuple[str, Any, str, Any]]) -> None:
-    rich, table_module, text = require("rich.console", "cli"), require("rich.table", "cli"), require("rich.text", "cli")
+def _print_findings(rows: list[_Row]) -> None:
+    rich, table_module, text = (
+        require("rich.console", "cli"),
+        require("rich.table", "cli"),
+        require("rich.text", "cli"),
+    )
     table = table_module.Table(title="What the model says of the example pages", show_lines=True)
     for column in ("merchant", "decision", "finding", "p", "passage"):
         table.add_column(column, overflow="fold")

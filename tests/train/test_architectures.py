@@ -27,7 +27,9 @@ def tiny_encoder(model_type: str) -> nn.Module:
 def test_all_targets_are_every_linear_layer_of_the_blocks(model_type: str) -> None:
     encoder = tiny_encoder(model_type)
     targets = lora_targets(encoder, "all")
-    linear = [n for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and not n.startswith("pooler")]
+    linear = [
+        n for n, m in encoder.named_modules() if isinstance(m, nn.Linear) and not n.startswith("pooler")
+    ]
     assert sorted(targets) == sorted(linear)
     attention = lora_targets(encoder, "attention")
     assert set(attention) < set(targets)

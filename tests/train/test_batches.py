@@ -36,7 +36,9 @@ lengths = st.lists(st.lists(st.integers(2, 64), min_size=1, max_size=4), min_siz
 def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
     records: list[list[int]], accumulate: int, world: int, epoch: int
 ) -> None:
-    plan = StepPlan(FakeTable(records), budget=128, most=5, accumulate=accumulate, world=world, seed=1, pool=2)
+    plan = StepPlan(
+        FakeTable(records), budget=128, most=5, accumulate=accumulate, world=world, seed=1, pool=2
+    )
     steps = plan.epoch(epoch)
     seen = Counter(record for step in steps for batch in step for record in batch)
     assert seen == Counter(range(len(records)))

@@ -62,5 +62,8 @@ def test_unknown_cells_give_neither_loss_nor_gradient(name: str, cells: tuple[to
 def test_micro_batches_add_up_to_the_whole(cells: tuple[torch.Tensor, ...]) -> None:
     logits, targets, known = cells
     whole = masked_loss(logits, targets, known, LossSettings(), n_records=7)
-    parts = [masked_loss(logits[s], targets[s], known[s], LossSettings(), n_records=7) for s in (slice(3), slice(3, 7))]
+    parts = [
+        masked_loss(logits[s], targets[s], known[s], LossSettings(), n_records=7)
+        for s in (slice(3), slice(3, 7))
+    ]
     torch.testing.assert_close(sum(parts), whole)

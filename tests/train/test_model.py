@@ -95,7 +95,9 @@ def test_the_optimizers_state_goes_out_and_comes_back(tiny_base: Path) -> None:
 
 
 def test_the_head_can_start_from_descriptions(tiny_base: Path) -> None:
-    model = build_model(tiny_settings(tiny_base, feature_norm=10.0), LoraSettings(rank=2), n_policies=2).eval()
+    model = build_model(
+        tiny_settings(tiny_base, feature_norm=10.0), LoraSettings(rank=2), n_policies=2
+    ).eval()
     descriptions = [[2, 5, 6, 7, 3], [2, 20, 21, 22, 23, 3]]
     start_from_descriptions(model, descriptions)
     for policy, ids in enumerate(descriptions):

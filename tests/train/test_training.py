@@ -25,7 +25,10 @@ WriteRecords = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def arguments(
-    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path, taxonomy_file: Path, write_tiny_records: WriteRecords
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_base: Path,
+    taxonomy_file: Path,
+    write_tiny_records: WriteRecords,
 ) -> list[str]:
     """What to give `merchantguard train` besides --out, for a run of a few seconds."""
     folder = tmp_path_factory.mktemp("records")
@@ -81,7 +84,9 @@ def test_the_same_seed_gives_the_same_run(unbroken: Path, arguments: list[str], 
     same_result(unbroken, tmp_path / "again")
 
 
-def test_a_run_is_not_trained_over(unbroken: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_not_trained_over(
+    unbroken: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(["train", *arguments, "--out", str(unbroken)]) == 2
     assert "holds a finished run" in capsys.readouterr().err
 
@@ -95,7 +100,9 @@ def test_kill_9_at_random_moments_then_resume_ends_as_an_unbroken_run(
     call = [sys.executable, "-m", "merchantguard.cli", "train", *arguments, "--out", str(out), "--resume"]
     kills = 0
     for _ in range(10):
-        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ.copy())
+        process = subprocess.Popen(
+            call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ.copy()
+        )
         before = len(list((out / "checkpoints").glob("step-*")))
         # Most of a call is imports: wait until it writes, then a random moment more.
         deadline = time.monotonic() + 60
