@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.state import AcceleratorState
 from baselines import Classifier
 from numpy.typing import NDArray
 
@@ -44,8 +43,6 @@ class PackageModel:
         splits = {"train": list(train), "validation": held, "calibration": held, "test": held}
         path = Path(self.folder.name) / "run"
         train_run(self.settings, SplitRecords(taxonomy, splits, None, {}), path)
-        # accelerate keeps the precision of training for the whole process and refuses the float32 of scoring.
-        AcceleratorState._reset_state(reset_partial_state=True)
         self.run: LoadedRun = load_run(path)
         self.notes = _facts(path)
 

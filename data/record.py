@@ -40,7 +40,7 @@ class Page:
     text: str | None
     html: str | None
 
-    def visibleread_text(self) -> str:
+    def visible_text(self) -> str:
         """Return the text, or what a visitor sees of the HTML."""
         return _visible(self.html) if self.html is not None else self.text or ""
 
@@ -215,7 +215,7 @@ def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
         yield field, None, read_text(given, field) or ""
     if "pages" in given:
         for number, page in enumerate(_pages(given["pages"])):
-            yield f"pages[{number}]", page.url, page.visibleread_text()
+            yield f"pages[{number}]", page.url, page.visible_text()
     elif "html" in given:
         yield "html", None, _visible(read_text(given, "html") or "")
     else:
