@@ -1,0 +1,69 @@
+"""The command line as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from merchantguard.cli import main as command
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("quickstart", "train", "evaluate", "export", "score"):
+        assert name in shown
+
+
+@pytest.mark.parametrize("name", ["quickstart", "train", "evaluate", "export", "score"])
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"merchantguard {name} " in capsys.readouterr().out.partition("example")[2]
+
+
+def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["trian"]) == 2
+    assert "'trian' is not a command" in capsys.readouterr().err
+    assert command([]) == 2
+
+
+def test_a_users_error_is_shown_without_a_traceback(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "merchantguard.cli", "export", str(tmp_path / "nothing"), str(tmp_path / "bundle")]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "is not a finished run" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_the_quickstart_goes_from_corpus_to_scored_pages(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "quickstart"
+    tiny = [
+        f"model.base={tiny_base}",
+        "model.sha256=null",
+        "model.window_tokens=32",
+        "model.stride_tokens=8",
+        "model.max_windows=4",
+        "optim.max_steps=6",
+        "optim.mixed_precision=no",
+    ]
+    call = ["quickstart", "--out", str(out), "--examples", str(ROOT / "examples"), "--set", *tiny]
+    assert command(call) == 0
+    shown = capsys.readouterr().out
+    assert str(out / "run" / "report.html") in shown
+    assert "summit-circle.html" in shown
+    assert (out / "run" / "report.html").is_file()
+    bundle = json.loads((out / "bundle" / "bundle.json").read_text())
+    assert all(parity["max_difference"] <= 1e-4 for parity in bundle["parity"])
+    # The second time everything is there: nothing is trained again.
+    assert command(call) == 0
+    assert "is finished already" in capsys.readouterr().err
