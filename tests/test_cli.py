@@ -34,7 +34,14 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_users_error_is_shown_without_a_traceback(tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "merchantguard.cli", "export", str(tmp_path / "nothing"), str(tmp_path / "bundle")]
+    call = [
+        sys.executable,
+        "-m",
+        "merchantguard.cli",
+        "export",
+        str(tmp_path / "nothing"),
+        str(tmp_path / "bundle"),
+    ]
     result = subprocess.run(call, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "is not a finished run" in result.stderr

@@ -38,7 +38,7 @@ class PolicyModel(nn.Module):
         self.window_scores = (
             nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
         )
-        self.ngrams = NgramBranch(settings.ngram_buckets, n_policies) if settings.ngram_buckets else None
+        self.ngrams: NgramBranch | None = None
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T)."""
@@ -110,10 +110,17 @@ def _add_adapter(encoder: nn.Module, lora: LoraSettings, model: ModelSettings) -
 
 
 def build_model(
-    model: ModelSettings, lora: LoraSettings, *, n_policies: int, pretrained: bool = True
+    model: ModelSettings,
+    lora: LoraSettings,
+    *,
+    n_policies: int,
+    pretrained: bool = True,
+    with_ngrams: bool = False,
 ) -> PolicyModel:
     """The model to train: base weights, a fresh adapter (or none), a fresh head.
 
+    :param with_ngrams: add an empty n-gram branch where the settings want one, for weights that follow; in training
+        it is fitted and added after the encoder.
     :raises SettingsError: if the base or the LoRA targets do not fit.
     """
     encoder: nn.Module = load_encoder(model, pretrained=pretrained)
@@ -121,7 +128,10 @@ def build_model(
         kept_head(encoder)
     if lora.enabled:
         encoder = _add_adapter(encoder, lora, model)
-    return PolicyModel(encoder, model, n_policies)
+    result = PolicyModel(encoder, model, n_policies)
+    if with_ngrams and model.ngram_buckets:
+        result.ngrams = NgramBranch(model.ngram_buckets, n_policies)
+    return result
 
 
 @torch.no_grad()
@@ -178,6 +188,8 @@ def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
             raise RuntimeError(f"adapter has unknown weights: {result.unexpected_keys[:3]}")
     else:
         encoder.load_state_dict(inner)
+    if model.ngrams is not None and (ids := own.get("ngrams.special_ids")) is not None:
+        model.ngrams.special_ids = ids.clone()  # as many as the tokenizer has
     missing = set(model.own_parameters()) ^ set(own)
     if missing:
         raise RuntimeError(f"head does not fit the model: {sorted(missing)[:3]}")

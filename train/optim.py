@@ -44,7 +44,7 @@ def _loraplus_groups(model: PolicyModel, optim: OptimSettings, lora: LoraSetting
 
 
 def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings) -> torch.optim.Optimizer:
-    """AdamW over what is trained: encoder or adapter, head, n-gram branch, each at its own rate."""
+    """AdamW over what is trained: encoder or adapter, and head, each at its own rate."""
     use_plus = lora.enabled and lora.plus_ratio > 1.0
     groups = _loraplus_groups(model, optim, lora) if use_plus else _split_encoder(model, optim)
     own: list[nn.Parameter] = [
@@ -52,9 +52,6 @@ def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings
     ]
     head_rate = optim.head_learning_rate or optim.learning_rate
     groups.append({"params": own, "lr": head_rate, "weight_decay": optim.weight_decay})
-    if model.ngrams is not None:
-        table = list(model.ngrams.parameters())
-        groups.append({"params": table, "lr": optim.ngram_learning_rate, "weight_decay": optim.ngram_l2})
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.learning_rate)
 
 

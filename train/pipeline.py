@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from ..data.errors import RunError
@@ -21,13 +21,14 @@ from .calibration import fit_calibration
 from .dataset import SPLIT_NAMES, SplitRecords, check_positives, labelled_windows, window_tokenizer
 from .evaluation import evaluate
 from .loop import Labelled, Trainer
-from .model import build_model, load_trained_state, start_from_descriptions, trainable_share
+from .model import PolicyModel, build_model, load_trained_state, start_from_descriptions, trainable_share
 from .predict import predict_logits
 from .predictions import Predictions
 from .report import write_report
 from .run import environment, record_predictions, save_model, write_provenance
 from .settings import Settings, save_settings
 from .thresholds import PolicyThreshold, fit_thresholds
+from .wide import add_ngrams
 
 _VERSION = "1"
 
@@ -98,8 +99,20 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
     if resume:
         trainer.resume()
     load_trained_state(model, trainer.fit())
+    # Taken once: unwrapping may copy, and what is added below must be in what is saved.
+    model = trainer.plain_model()
+    if settings.model.ngram_buckets:
+        encoder_alone = _predict(model, settings, tables["validation"], data.records["validation"], data)
+        add_ngrams(
+            model,
+            settings.model,
+            tables["train"],
+            tables["validation"],
+            encoder_alone.logits,
+            tokenizer=window_tokenizer(folder / names.TOKENIZER, settings.model),
+        )
     predictions = {
-        split: _predict(trainer, tables[split], data.records[split], data, accelerator)
+        split: _predict(model, settings, tables[split], data.records[split], data)
         for split in SPLIT_NAMES[1:]
     }
     accelerator.end_training()
@@ -119,14 +132,14 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
 
 
 def _predict(
-    trainer: Trainer, labelled: Labelled, records: list[Record], data: SplitRecords, accelerator: Accelerator
+    model: PolicyModel, settings: Settings, labelled: Labelled, records: list[Record], data: SplitRecords
 ) -> Predictions:
     # Figures, calibration and thresholds are of float32, as the exported graph computes it.
     logits = predict_logits(
-        trainer.plain_model(),
+        model,
         labelled.table,
-        accelerator.state,
-        budget=2 * trainer.settings.optim.batch_tokens,
+        PartialState(),
+        budget=2 * settings.optim.batch_tokens,
         n_policies=len(data.taxonomy),
     )
     if not np.isfinite(logits).all():

@@ -127,7 +127,11 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
     :raises RunError: if weights are missing or do not fit the settings.
     """
     model = build_model(
-        settings.model, settings.lora, n_policies=n_policies, pretrained=settings.lora.enabled
+        settings.model,
+        settings.lora,
+        n_policies=n_policies,
+        pretrained=settings.lora.enabled,
+        with_ngrams=True,
     )
     adapter = folder / names.ADAPTER / "adapter_model.safetensors"
     try:

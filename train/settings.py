@@ -44,6 +44,10 @@ class ModelSettings(_Group):
     max_windows: int = Field(default=64, ge=1)
     ngram_buckets: int = Field(default=0, ge=0)
     """Rows of the hashed word-piece n-gram branch beside the encoder; 0 leaves the branch out."""
+    ngram_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    """Share of the n-gram logits in the sum, both brought to the same spread on the validation split."""
+    ngram_strength: Positive = 100.0
+    """Inverse regularisation of the n-gram branch's logistic regression."""
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "ModelSettings":
@@ -92,8 +96,6 @@ class OptimSettings(_Group):
     """Peak rate of the adapter (or of the encoder when it is trained whole)."""
     head_learning_rate: Positive | None = None
     """Peak rate of the head; None uses learning_rate."""
-    ngram_learning_rate: Positive = 0.02
-    ngram_l2: float = Field(default=0.0, ge=0.0)
     weight_decay: float = Field(default=0.01, ge=0.0)
     schedule: Literal["cosine", "linear"] = "cosine"
     warmup: Share = 0.06

@@ -63,10 +63,13 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
             ),
             lora=LoraSettings(enabled=lora, rank=2),
         )
-        model = build_model(settings.model, settings.lora, n_policies=3).eval()
+        model = build_model(settings.model, settings.lora, n_policies=3, with_ngrams=True).eval()
         for name, weights in model.named_parameters():
-            if "lora_B" in name or name.startswith(("head", "window_scores", "ngrams")):
+            if "lora_B" in name or name.startswith(("head", "window_scores")):
                 torch.nn.init.normal_(weights, std=0.5)
+        if model.ngrams is not None:
+            torch.nn.init.normal_(model.ngrams.weight)
+            model.ngrams.special_ids = torch.tensor([0, 2, 3])
         policies = (Policy(name, name.title(), "prohibited", "c", "") for name in ("alpha", "beta", "gamma"))
         probabilities = np.linspace(0.01, 0.99, 200, dtype=np.float32)[:, None].repeat(3, axis=1)
         labels = probabilities > 0.4

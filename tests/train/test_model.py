@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfTransformer
 
 from merchantguard.train.model import (
     build_model,
@@ -12,7 +15,7 @@ from merchantguard.train.model import (
     start_from_descriptions,
     trained_state,
 )
-from merchantguard.train.ngrams import NgramBranch
+from merchantguard.train.ngrams import NgramBranch, fit_ngrams
 from merchantguard.train.optim import build_optimizer, optimizer_tensors, restore_optimizer
 from merchantguard.train.settings import LoraSettings, ModelSettings, OptimSettings
 
@@ -38,7 +41,7 @@ def test_pooling_over_windows_is_that_of_each_record_alone(counts: list[int], at
 @pytest.mark.parametrize("window_pooling", ["max", "attention"])
 def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, window_pooling: str) -> None:
     chosen = tiny_settings(tiny_base, token_pooling=pooling, window_pooling=window_pooling, ngram_buckets=64)
-    model = build_model(chosen, LoraSettings(rank=2), n_policies=3).eval()
+    model = build_model(chosen, LoraSettings(rank=2), n_policies=3, with_ngrams=True).eval()
     assert model.ngrams is not None
     torch.nn.init.normal_(model.ngrams.weight)
     ids = torch.randint(4, 40, (2, 7))
@@ -59,7 +62,7 @@ def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, window_
 )
 def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSettings) -> None:
     chosen = tiny_settings(tiny_base, ngram_buckets=32, window_pooling="attention")
-    first = build_model(chosen, lora, n_policies=3).eval()
+    first = build_model(chosen, lora, n_policies=3, with_ngrams=True).eval()
     optimizer = build_optimizer(first, OptimSettings(learning_rate=0.05), lora)
     ids = torch.randint(4, 40, (2, 7))
     for _ in range(2):
@@ -69,7 +72,7 @@ def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSetting
         optimizer.zero_grad()
     state = trained_state(first)
     torch.manual_seed(99)
-    second = build_model(chosen, lora, n_policies=3).eval()
+    second = build_model(chosen, lora, n_policies=3, with_ngrams=True).eval()
     assert not torch.allclose(second(ids, torch.ones_like(ids))[0], first(ids, torch.ones_like(ids))[0])
     load_trained_state(second, state)
     torch.testing.assert_close(second(ids, torch.ones_like(ids)), first(ids, torch.ones_like(ids)))
@@ -105,16 +108,38 @@ def test_the_head_can_start_from_descriptions(tiny_base: Path) -> None:
         assert int(logits.argmax()) == policy
 
 
-@given(st.lists(st.integers(0, 50_000), min_size=1, max_size=30), st.integers(0, 6))
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
-def test_ngram_logits_are_the_sum_of_the_weights_of_the_ngrams_there(ids: list[int], padding: int) -> None:
+def test_ngram_features_are_those_of_scikit_learn(ids: list[int], padding: int) -> None:
+    branch = NgramBranch(10_007, 2, special_ids=[0, 1])
     torch.manual_seed(0)
-    branch = NgramBranch(97, 3)
-    torch.nn.init.normal_(branch.weight)
+    branch.idf.uniform_(0.5, 3.0)
     tensor = torch.tensor([ids + [0] * padding])
     mask = torch.tensor([[1] * len(ids) + [0] * padding])
-    expected = torch.zeros(3)
+    buckets, values = branch.features(tensor, mask)
+    ours = np.zeros(branch.buckets)
+    np.add.at(ours, buckets[0].numpy(), values[0].numpy())
+    counts = np.zeros(branch.buckets)
     for order in branch.orders:
-        rows = branch.buckets_of(torch.tensor([ids]), order)[0, : max(len(ids) - order + 1, 0)]
-        expected = expected + branch.weight[rows].sum(0)
-    torch.testing.assert_close(branch(tensor, mask)[0], expected / len(ids) ** 0.5, rtol=1e-4, atol=1e-5)
+        hashed = branch.buckets_of(torch.tensor([ids]), order)[0].tolist()
+        for start in range(len(ids) - order + 1):
+            counts[hashed[start]] += not {0, 1} & set(ids[start : start + order])
+    transformer = TfidfTransformer(sublinear_tf=True)
+    transformer.fit(np.ones((1, branch.buckets)))
+    transformer.idf_ = branch.idf.numpy().astype(np.float64)
+    theirs = transformer.transform(csr_matrix(counts)).toarray()[0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_ngrams_learn_what_a_word_says_and_leave_unknown_cells_out() -> None:
+    draw = np.random.default_rng(0)
+    windows = [[2, *draw.integers(10, 60, size=12).tolist(), 3] for _ in range(300)]
+    targets = np.array([[20 in w, 30 in w] for w in windows], dtype=np.float32)
+    known = np.ones_like(targets, dtype=bool)
+    known[:, 1] = False
+    branch = NgramBranch(4096, 2, special_ids=[0, 2, 3])
+    fit_ngrams(branch, windows, targets, known, strength=10.0)
+    ids = torch.tensor([[2, 20, 41, 3], [2, 40, 41, 3]])
+    logits = branch(ids, torch.ones_like(ids))
+    assert logits[0, 0] > logits[1, 0] + 1.0
+    assert (branch.weight[:, 1] == 0).all()
