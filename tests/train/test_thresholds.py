@@ -139,7 +139,9 @@ def test_policy_with_few_positives_shares_the_limit_of_all():
     few, none, *many = fit(probabilities, labels, known)
     assert few.review == none.review
     assert not few.review_certificate.certified
-    assert few.review_certificate.reason.startswith("8 positives, at least 59 are needed: limit of all")
+    assert few.review_certificate.reason.startswith(
+        "8 positives, at least 59 are needed: conformal limit of all"
+    )
     assert none.review_certificate.reason.startswith("0 positives")
     assert all(t.review_certificate.certified for t in many)
 
