@@ -84,6 +84,15 @@ def test_the_same_seed_gives_the_same_run(unbroken: Path, arguments: list[str], 
     same_result(unbroken, tmp_path / "again")
 
 
+@pytest.mark.slow
+def test_accelerate_launch_gives_the_same_run(unbroken: Path, arguments: list[str], tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    call = [*launch, "-m", "merchantguard.train", *arguments, "--out", str(tmp_path / "launched")]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    same_result(unbroken, tmp_path / "launched")
+
+
 def test_a_run_is_not_trained_over(
     unbroken: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
