@@ -1,6 +1,5 @@
 """The tokenised windows of records, kept on disk as an Arrow table by `datasets` and mapped into memory."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,3 @@ def build_window_table(records: Sequence[Record], tokenizer: WindowTokenizer, fo
 def open_window_table(folder: Path, *, pad_id: int) -> WindowTable:
     """Open what `build_window_table` wrote, mapped into memory."""
     return WindowTable(Dataset.load_from_disk(str(folder / "arrow")), pad_id=pad_id)
-
-
-def remove_window_tables(folder: Path) -> None:
-    """Delete the tables of a finished run: they hold merchants' text and can be built again."""
-    shutil.rmtree(folder, ignore_errors=True)
