@@ -93,6 +93,12 @@ class WindowTokenizer:
             tokenizer, window_tokens=window_tokens, stride_tokens=stride_tokens, max_windows=max_windows
         )
 
+    @property
+    def pieces(self) -> list[str]:
+        """The token of each id, as the tokenizer writes it; empty where an id is not used."""
+        by_id = {number: token for token, number in self._tokenizer.get_vocab().items()}
+        return [by_id.get(number, "") for number in range(max(by_id) + 1)]
+
     def encode(self, text: str) -> Windows:
         """Windows of one clean text; an empty text gives one window of special tokens only."""
         kept = text[: self._most_characters]

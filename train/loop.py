@@ -29,7 +29,10 @@ from .windows import WindowTable
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K)."""
+    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
+
+    For training a model with a gate, a last column more: "some violation".
+    """
 
     table: WindowTable
     targets: np.ndarray
@@ -116,15 +119,14 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         if self.average is not None:
             self.average.swap(self.bare)
-        n_policies = self.train.targets.shape[1]
         logits = predict_logits(
             self.model,
             self.validation.table,
             self.accelerator.state,
             budget=2 * self.settings.optim.batch_tokens,
-            n_policies=n_policies,
+            n_outputs=self.train.targets.shape[1],
         )
-        figures = self._score(logits)
+        figures = self._score(logits[:, : self.validation.targets.shape[1]])
         improved = figures["macro_average_precision"] > self.progress.best_metric
         if improved:
             self.progress.best_metric = figures["macro_average_precision"]

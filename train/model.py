@@ -1,4 +1,4 @@
-"""The classifier: an encoder, its adapter, pooling over tokens, and one logit per policy and window."""
+"""The classifier: an encoder, its adapter, pooling over tokens, one logit per policy and window."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.files import write_bytes
 from .architectures import kept_head, lora_targets
 from .base import load_encoder
+from .mixture import Mixture
 from .ngrams import NgramBranch
 from .settings import LoraSettings, ModelSettings
 
@@ -19,11 +20,24 @@ from .settings import LoraSettings, ModelSettings
 _PRIOR_LOGIT = -2.0
 
 
+def n_outputs(settings: ModelSettings, n_policies: int) -> int:
+    """Columns of the head and of the n-gram branch: the policies, and "some violation" where there is a gate."""
+    return n_policies + settings.gate
+
+
+def is_mixed(settings: ModelSettings) -> bool:
+    """Whether a mixture follows the encoder's training."""
+    return settings.gate or settings.ngram_buckets > 0
+
+
 class PolicyModel(nn.Module):
     """Window logits for every policy.
 
+    While the encoder trains, `mixture` is None and the model gives the head's scores, with a gate in K + 1
+    columns: the last is "some violation". The mixture that is fitted afterwards makes K logits of them.
+
     :param encoder: a transformers encoder, with or without a peft adapter.
-    :param n_policies: K, the number of outputs.
+    :param n_policies: K, the number of policies.
     """
 
     def __init__(self, encoder: nn.Module, settings: ModelSettings, n_policies: int) -> None:
@@ -34,11 +48,12 @@ class PolicyModel(nn.Module):
         config: Any = encoder.config
         self.feature_norm = settings.feature_norm
         self.dropout = nn.Dropout(settings.head_dropout)
-        self.head = nn.Linear(config.hidden_size, n_policies)
+        self.head = nn.Linear(config.hidden_size, n_outputs(settings, n_policies))
         self.window_scores = (
             nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
         )
         self.ngrams: NgramBranch | None = None
+        self.mixture: Mixture | None = None
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T)."""
@@ -65,14 +80,21 @@ class PolicyModel(nn.Module):
         """Window logits (B, K) in float32; with attention pooling also the window scores (B, K)."""
         pooled = self.features(input_ids, attention_mask)
         logits = self.head(pooled)
-        if self.ngrams is not None:
-            logits = logits + self.ngrams(input_ids, attention_mask)
+        if self.mixture is not None:
+            ngrams = None if self.ngrams is None else self.ngrams(input_ids, attention_mask)
+            logits = self.mixture(logits, ngrams)
         if self.window_scores is None:
             return logits
         return logits, self.window_scores(pooled)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids that the encoder knows."""
+        config: Any = self.encoder.config
+        return int(config.vocab_size)
+
     def own_parameters(self) -> dict[str, Tensor]:
-        """Everything outside the encoder: head, window scores, n-gram branch."""
+        """Everything outside the encoder: head, window scores, n-gram branch, mixture."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
 
 
@@ -115,12 +137,12 @@ def build_model(
     *,
     n_policies: int,
     pretrained: bool = True,
-    with_ngrams: bool = False,
+    complete: bool = False,
 ) -> PolicyModel:
     """The model to train: base weights, a fresh adapter (or none), a fresh head.
 
-    :param with_ngrams: add an empty n-gram branch where the settings want one, for weights that follow; in training
-        it is fitted and added after the encoder.
+    :param complete: add an empty n-gram branch and mixture where the settings want them, for weights that follow; in
+        training they are fitted and added after the encoder.
     :raises SettingsError: if the base or the LoRA targets do not fit.
     """
     encoder: nn.Module = load_encoder(model, pretrained=pretrained)
@@ -129,8 +151,10 @@ def build_model(
     if lora.enabled:
         encoder = _add_adapter(encoder, lora, model)
     result = PolicyModel(encoder, model, n_policies)
-    if with_ngrams and model.ngram_buckets:
-        result.ngrams = NgramBranch(model.ngram_buckets, n_policies)
+    if complete and model.ngram_buckets:
+        result.ngrams = NgramBranch(result.vocabulary, model.ngram_buckets, n_outputs(model, n_policies))
+    if complete and is_mixed(model):
+        result.mixture = Mixture(gated=model.gate)
     return result
 
 
@@ -155,8 +179,11 @@ def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[
     ]
     features = nn.functional.normalize(torch.cat(rows), dim=1)
     centred = nn.functional.normalize(features - features.mean(dim=0), dim=1)
-    model.head.weight.copy_(centred)
-    model.head.bias.fill_(_PRIOR_LOGIT)
+    # The gate's row has no description: it starts from nothing known, at even odds.
+    model.head.weight.zero_()
+    model.head.bias.zero_()
+    model.head.weight[: len(descriptions)] = centred
+    model.head.bias[: len(descriptions)] = _PRIOR_LOGIT
     model.train(was_training)
 
 

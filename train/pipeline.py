@@ -21,14 +21,23 @@ from .calibration import fit_calibration
 from .dataset import SPLIT_NAMES, SplitRecords, check_positives, labelled_windows, window_tokenizer
 from .evaluation import evaluate
 from .loop import Labelled, Trainer
-from .model import PolicyModel, build_model, load_trained_state, start_from_descriptions, trainable_share
+from .mixture import with_any_violation
+from .model import (
+    PolicyModel,
+    build_model,
+    is_mixed,
+    load_trained_state,
+    n_outputs,
+    start_from_descriptions,
+    trainable_share,
+)
 from .predict import predict_logits
 from .predictions import Predictions
 from .report import write_report
 from .run import environment, record_predictions, save_model, write_provenance
 from .settings import Settings, save_settings
 from .thresholds import PolicyThreshold, fit_thresholds
-from .wide import add_ngrams
+from .wide import complete
 
 _VERSION = "1"
 
@@ -87,10 +96,13 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
         tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
         texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
         start_from_descriptions(model, [w.windows[0].ids for w in tokenizer.encode_batch(texts)])
+    train = tables["train"]
+    if settings.model.gate:
+        train = Labelled(train.table, *with_any_violation(train.targets, train.known))
     trainer = Trainer(
         model,
         settings,
-        tables["train"],
+        train,
         tables["validation"],
         accelerator=accelerator,
         folder=folder,
@@ -101,14 +113,14 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
     load_trained_state(model, trainer.fit())
     # Taken once: unwrapping may copy, and what is added below must be in what is saved.
     model = trainer.plain_model()
-    if settings.model.ngram_buckets:
-        encoder_alone = _predict(model, settings, tables["validation"], data.records["validation"], data)
-        add_ngrams(
+    if is_mixed(settings.model):
+        scores = _logits(model, settings, tables["validation"], n_outputs(settings.model, len(data.taxonomy)))
+        complete(
             model,
             settings.model,
-            tables["train"],
+            train,
             tables["validation"],
-            encoder_alone.logits,
+            scores,
             tokenizer=window_tokenizer(folder / names.TOKENIZER, settings.model),
         )
     predictions = {
@@ -131,19 +143,20 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
     return _Trained(predictions, trainer.progress.log, facts)
 
 
-def _predict(
-    model: PolicyModel, settings: Settings, labelled: Labelled, records: list[Record], data: SplitRecords
-) -> Predictions:
+def _logits(model: PolicyModel, settings: Settings, labelled: Labelled, outputs: int) -> np.ndarray:
     # Figures, calibration and thresholds are of float32, as the exported graph computes it.
     logits = predict_logits(
-        model,
-        labelled.table,
-        PartialState(),
-        budget=2 * settings.optim.batch_tokens,
-        n_policies=len(data.taxonomy),
+        model, labelled.table, PartialState(), budget=2 * settings.optim.batch_tokens, n_outputs=outputs
     )
     if not np.isfinite(logits).all():
         raise RunError("training diverged: logits are not finite; lower optim.learning_rate")
+    return logits
+
+
+def _predict(
+    model: PolicyModel, settings: Settings, labelled: Labelled, records: list[Record], data: SplitRecords
+) -> Predictions:
+    logits = _logits(model, settings, labelled, len(data.taxonomy))
     return record_predictions(records, data.taxonomy, logits, labelled.table.n_windows.tolist())
 
 

@@ -12,16 +12,16 @@ from .windows import WindowTable
 
 @torch.no_grad()
 def predict_logits(
-    model: nn.Module, table: WindowTable, state: PartialState, *, budget: int, n_policies: int
+    model: nn.Module, table: WindowTable, state: PartialState, *, budget: int, n_outputs: int
 ) -> np.ndarray:
-    """Record logits, float32 (N, K), from all processes together; the model is left in the mode it came in.
+    """Record logits, float32 (N, outputs), from all processes together; the model is left in the mode it came in.
 
     :param state: which process this is and on which device; `PartialState()` outside a training.
     :param budget: most padded tokens in a batch; twice that of training fits, as no gradients are kept.
     """
     was_training = model.training
     model.eval()
-    logits = np.zeros((len(table), n_policies), dtype=np.float32)
+    logits = np.zeros((len(table), n_outputs), dtype=np.float32)
     batches = length_batches(table, budget=budget)
     mine = batches[state.process_index :: state.num_processes]
     parts: list[tuple[tuple[int, ...], np.ndarray]] = []

@@ -131,7 +131,7 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
         settings.lora,
         n_policies=n_policies,
         pretrained=settings.lora.enabled,
-        with_ngrams=True,
+        complete=True,
     )
     adapter = folder / names.ADAPTER / "adapter_model.safetensors"
     try:
@@ -214,7 +214,7 @@ def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -
         table,
         state,
         budget=2 * run.settings.optim.batch_tokens,
-        n_policies=len(run.taxonomy),
+        n_outputs=len(run.taxonomy),
     )
     return record_predictions(records, run.taxonomy, logits, table.n_windows.tolist())
 

@@ -42,10 +42,12 @@ class ModelSettings(_Group):
     window_tokens: int = Field(default=256, ge=8)
     stride_tokens: int = Field(default=64, ge=0)
     max_windows: int = Field(default=64, ge=1)
+    gate: bool = False
+    """Learn "some violation" beside the policies and let it gate them: needs window_pooling max."""
     ngram_buckets: int = Field(default=0, ge=0)
-    """Rows of the hashed word-piece n-gram branch beside the encoder; 0 leaves the branch out."""
-    ngram_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
-    """Share of the n-gram logits in the sum, both brought to the same spread on the validation split."""
+    """Rows for hashed pairs of word pieces in the n-gram branch beside the encoder; 0 leaves the branch out."""
+    ngram_spelling: float = Field(default=1.0, ge=0.0)
+    """Weight of the word pieces' character n-grams beside the pieces and pairs themselves; 0 leaves them out."""
     ngram_strength: Positive = 100.0
     """Inverse regularisation of the n-gram branch's logistic regression."""
 
@@ -55,6 +57,8 @@ class ModelSettings(_Group):
             raise ValueError(
                 f"stride_tokens {self.stride_tokens} must be at least 8 below window_tokens {self.window_tokens}"
             )
+        if self.gate and self.window_pooling != "max":
+            raise ValueError("gate: true needs window_pooling: max")
         return self
 
 
@@ -138,10 +142,10 @@ class DataSettings(_Group):
     """Path of a taxonomy file; None is the shipped one."""
     records: tuple[str, ...] = ()
     """Record files; empty means the shipped corpus."""
-    train: Positive = 0.65
-    validation: Positive = 0.1
-    calibration: Positive = 0.125
-    test: Positive = 0.125
+    train: Positive = 0.74
+    validation: Positive = 0.06
+    calibration: Positive = 0.1
+    test: Positive = 0.1
     by_time: bool = False
     split_seed: int = 0
 

@@ -1,12 +1,14 @@
-"""Adding the n-gram branch to a trained encoder: fit it on the same windows, bring both to one scale, sum."""
+"""After the encoder's training: the n-gram branch is fitted on the same windows, and the mixture of both on others."""
 
 import numpy as np
 import torch
 
 from ..data.windows import WindowTokenizer
 from .loop import Labelled
+from .mixture import fit_mixture
 from .model import PolicyModel
-from .ngrams import NgramBranch, fit_ngrams
+from .ngram_fitting import fit_ngrams, piece_spellings
+from .ngrams import NgramBranch
 from .settings import ModelSettings
 
 
@@ -25,41 +27,53 @@ def _window_cells(train: Labelled) -> tuple[list[list[int]], np.ndarray, np.ndar
     )
 
 
-def _spread(logits: np.ndarray) -> float:
-    return float((logits - logits.mean(axis=0)).std()) or 1.0
+def fit_branch(
+    settings: ModelSettings, train: Labelled, *, vocabulary: int, tokenizer: WindowTokenizer
+) -> NgramBranch:
+    """An n-gram branch fitted on the training windows, one output per column of the targets.
+
+    :param vocabulary: number of token ids that the encoder knows.
+    """
+    # What an empty text is made of is what every window carries besides its text.
+    special = {tokenizer.pad_id, *tokenizer.encode("").windows[0].ids}
+    branch = NgramBranch(vocabulary, settings.ngram_buckets, train.targets.shape[1], sorted(special))
+    fit_ngrams(
+        branch,
+        *_window_cells(train),
+        strength=settings.ngram_strength,
+        spellings=piece_spellings(tokenizer.pieces)[:vocabulary],
+        spelling_weight=settings.ngram_spelling,
+    )
+    return branch
 
 
 @torch.no_grad()
-def add_ngrams(
+def branch_scores(branch: NgramBranch, labelled: Labelled) -> np.ndarray:
+    """Record scores (N, outputs): the highest of each record's windows."""
+    per_record = labelled.table.windows(range(len(labelled.table)))
+    rows = [[branch(torch.tensor([w]), torch.ones((1, len(w))))[0].numpy() for w in ws] for ws in per_record]
+    return np.stack([np.max(row, axis=0) for row in rows])
+
+
+def complete(
     model: PolicyModel,
     settings: ModelSettings,
     train: Labelled,
     validation: Labelled,
-    validation_logits: np.ndarray,
+    encoder_scores: np.ndarray,
     *,
     tokenizer: WindowTokenizer,
 ) -> None:
-    """Give `model` a fitted n-gram branch and fold the mixing weights into head and branch.
+    """Give a trained `model` what its settings want besides the encoder: the n-gram branch and the mixture.
 
-    :param validation_logits: the encoder's record logits (N, K) on the validation split.
+    :param train: with the column of "some violation" where the model has a gate.
+    :param encoder_scores: the model's record scores on the validation split, before this.
     """
-    # What an empty text is made of is what every window carries besides its text.
-    special = {tokenizer.pad_id, *tokenizer.encode("").windows[0].ids}
-    branch = NgramBranch(settings.ngram_buckets, train.targets.shape[1], sorted(special))
-    windows, targets, known = _window_cells(train)
-    intercepts = fit_ngrams(branch, windows, targets, known, strength=settings.ngram_strength)
-    branch_logits = np.stack(
-        [_record_logits(branch, w) for w in validation.table.windows(range(len(validation.table)))]
-    )
-    encoder_scale = (1.0 - settings.ngram_share) / _spread(validation_logits)
-    branch_scale = settings.ngram_share / _spread(branch_logits)
-    model.head.weight.mul_(encoder_scale)
-    model.head.bias.mul_(encoder_scale)
-    model.head.bias.add_(branch_scale * torch.from_numpy(intercepts).to(model.head.bias.device))
-    branch.weight.mul_(branch_scale)
-    model.ngrams = branch.to(model.head.weight.device)
-
-
-def _record_logits(branch: NgramBranch, windows: list[list[int]]) -> np.ndarray:
-    rows = [branch(torch.tensor([w]), torch.ones((1, len(w)), dtype=torch.int64))[0].numpy() for w in windows]
-    return np.max(rows, axis=0)
+    branch = None
+    if settings.ngram_buckets:
+        branch = fit_branch(settings, train, vocabulary=model.vocabulary, tokenizer=tokenizer)
+    ngrams = branch_scores(branch, validation) if branch is not None else None
+    mixture = fit_mixture(encoder_scores, ngrams, validation.targets, validation.known, gated=settings.gate)
+    device = model.head.weight.device
+    model.ngrams = branch.to(device) if branch is not None else None
+    model.mixture = mixture.to(device)

@@ -63,7 +63,7 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
             ),
             lora=LoraSettings(enabled=lora, rank=2),
         )
-        model = build_model(settings.model, settings.lora, n_policies=3, with_ngrams=True).eval()
+        model = build_model(settings.model, settings.lora, n_policies=3, complete=True).eval()
         for name, weights in model.named_parameters():
             if "lora_B" in name or name.startswith(("head", "window_scores")):
                 torch.nn.init.normal_(weights, std=0.5)

@@ -79,7 +79,13 @@ def test_the_card_says_what_the_bundle_is(bundle: Bundle) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{"window_pooling": "attention"}, {"ngram_buckets": 64}, {"token_pooling": "cls"}]
+    "settings",
+    [
+        {"window_pooling": "attention", "ngram_buckets": 64},
+        {"ngram_buckets": 64, "gate": True},
+        {"gate": True},
+        {"token_pooling": "cls"},
+    ],
 )
 def test_every_kind_of_model_passes_the_gate(
     make_run: Callable[..., LoadedRun], tmp_path: Path, settings: dict[str, Any]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from merchantguard.train.model import (
     start_from_descriptions,
     trained_state,
 )
-from merchantguard.train.ngrams import NgramBranch, fit_ngrams
+from merchantguard.train.ngram_fitting import _tf_idf, fit_ngrams, piece_spellings
+from merchantguard.train.ngrams import ORDERS, NgramBranch
 from merchantguard.train.optim import build_optimizer, optimizer_tensors, restore_optimizer
 from merchantguard.train.settings import LoraSettings, ModelSettings, OptimSettings
 
@@ -38,10 +40,10 @@ def test_pooling_over_windows_is_that_of_each_record_alone(counts: list[int], at
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "pooler"])
-@pytest.mark.parametrize("window_pooling", ["max", "attention"])
-def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, window_pooling: str) -> None:
-    chosen = tiny_settings(tiny_base, token_pooling=pooling, window_pooling=window_pooling, ngram_buckets=64)
-    model = build_model(chosen, LoraSettings(rank=2), n_policies=3, with_ngrams=True).eval()
+@pytest.mark.parametrize("windows", [{"window_pooling": "attention"}, {"gate": True}, {}])
+def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, windows: dict[str, Any]) -> None:
+    chosen = tiny_settings(tiny_base, token_pooling=pooling, ngram_buckets=64, **windows)
+    model = build_model(chosen, LoraSettings(rank=2), n_policies=3, complete=True).eval()
     assert model.ngrams is not None
     torch.nn.init.normal_(model.ngrams.weight)
     ids = torch.randint(4, 40, (2, 7))
@@ -62,7 +64,7 @@ def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, window_
 )
 def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSettings) -> None:
     chosen = tiny_settings(tiny_base, ngram_buckets=32, window_pooling="attention")
-    first = build_model(chosen, lora, n_policies=3, with_ngrams=True).eval()
+    first = build_model(chosen, lora, n_policies=3, complete=True).eval()
     optimizer = build_optimizer(first, OptimSettings(learning_rate=0.05), lora)
     ids = torch.randint(4, 40, (2, 7))
     for _ in range(2):
@@ -72,7 +74,7 @@ def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSetting
         optimizer.zero_grad()
     state = trained_state(first)
     torch.manual_seed(99)
-    second = build_model(chosen, lora, n_policies=3, with_ngrams=True).eval()
+    second = build_model(chosen, lora, n_policies=3, complete=True).eval()
     assert not torch.allclose(second(ids, torch.ones_like(ids))[0], first(ids, torch.ones_like(ids))[0])
     load_trained_state(second, state)
     torch.testing.assert_close(second(ids, torch.ones_like(ids)), first(ids, torch.ones_like(ids)))
@@ -111,21 +113,21 @@ def test_the_head_can_start_from_descriptions(tiny_base: Path) -> None:
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
 def test_ngram_features_are_those_of_scikit_learn(ids: list[int], padding: int) -> None:
-    branch = NgramBranch(10_007, 2, special_ids=[0, 1])
+    branch = NgramBranch(41, 10_007, 2, special_ids=[0, 1])
     torch.manual_seed(0)
     branch.idf.uniform_(0.5, 3.0)
     tensor = torch.tensor([ids + [0] * padding])
     mask = torch.tensor([[1] * len(ids) + [0] * padding])
-    buckets, values = branch.features(tensor, mask)
-    ours = np.zeros(branch.buckets)
-    np.add.at(ours, buckets[0].numpy(), values[0].numpy())
-    counts = np.zeros(branch.buckets)
-    for order in branch.orders:
-        hashed = branch.buckets_of(torch.tensor([ids]), order)[0].tolist()
+    rows, values = branch.features(tensor, mask)
+    ours = np.zeros(branch.rows)
+    np.add.at(ours, rows[0].numpy(), values[0].numpy())
+    counts = np.zeros(branch.rows)
+    for order in ORDERS:
+        hashed = branch.rows_of(torch.tensor([ids]), order)[0].tolist()
         for start in range(len(ids) - order + 1):
             counts[hashed[start]] += not {0, 1} & set(ids[start : start + order])
     transformer = TfidfTransformer(sublinear_tf=True)
-    transformer.fit(np.ones((1, branch.buckets)))
+    transformer.fit(np.ones((1, branch.rows)))
     transformer.idf_ = branch.idf.numpy().astype(np.float64)
     theirs = transformer.transform(csr_matrix(counts)).toarray()[0]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -137,9 +139,71 @@ def test_ngrams_learn_what_a_word_says_and_leave_unknown_cells_out() -> None:
     targets = np.array([[20 in w, 30 in w] for w in windows], dtype=np.float32)
     known = np.ones_like(targets, dtype=bool)
     known[:, 1] = False
-    branch = NgramBranch(4096, 2, special_ids=[0, 2, 3])
+    branch = NgramBranch(60, 4096, 2, special_ids=[0, 2, 3])
     fit_ngrams(branch, windows, targets, known, strength=10.0)
     ids = torch.tensor([[2, 20, 41, 3], [2, 40, 41, 3]])
     logits = branch(ids, torch.ones_like(ids))
     assert logits[0, 0] > logits[1, 0] + 1.0
     assert (branch.weight[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "spelt"),
+    [
+        (["[PAD]", "vap", "##ing"], ["▁[PAD]", "▁vap", "ing"]),
+        (["▁vap", "ing"], ["▁vap", "ing"]),
+        (["Ġvap", "ing", ""], ["▁vap", "ing", ""]),
+    ],
+)
+def test_pieces_are_spelt_alike_whatever_the_tokenizer(pieces: list[str], spelt: list[str]) -> None:
+    assert piece_spellings(pieces) == spelt
+
+
+def test_pieces_that_are_spelt_alike_share_their_weight() -> None:
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "vaporize",
+        "vaporizer",
+        "teapot",
+        *(f"w{i}" for i in range(40)),
+    ]
+    draw = np.random.default_rng(0)
+    windows = [[2, 4 if i % 2 else 6, *draw.integers(7, 47, size=6).tolist(), 3] for i in range(80)]
+    targets = np.array([[4 in w] for w in windows], dtype=np.float32)
+    known = np.ones_like(targets, dtype=bool)
+
+    def scores(spelling_weight: float) -> list[float]:
+        branch = NgramBranch(47, 512, 1, special_ids=[0, 2, 3])
+        fit_ngrams(
+            branch, windows, targets, known, strength=10.0,
+            spellings=piece_spellings(["##x", *pieces[1:]]), spelling_weight=spelling_weight,
+        )  # fmt: skip
+        return [float(branch(torch.tensor([[2, piece, 3]]), torch.ones((1, 3)))[0, 0]) for piece in (5, 6)]
+
+    unseen, innocent = scores(1.0)
+    assert unseen > innocent + 1.0
+    unseen_alone, _ = scores(0.0)
+    assert unseen > unseen_alone + 0.5
+
+
+@given(st.lists(st.lists(st.integers(4, 46), min_size=1, max_size=20), min_size=8, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_the_graphs_arithmetic_is_that_of_the_fit(texts: list[list[int]]) -> None:
+    branch = NgramBranch(47, 512, 1, special_ids=[0])
+    targets = np.array([[i % 2] for i in range(8)], dtype=np.float32)
+    letters = [f"##{chr(97 + i % 26)}{chr(97 + i // 26)}cd" for i in range(47)]
+    fit_ngrams(
+        branch,
+        texts,
+        targets,
+        np.ones_like(targets, dtype=bool),
+        strength=5.0,
+        spellings=piece_spellings(letters),
+    )
+    features = _tf_idf(branch, texts)
+    expected = features @ branch.weight.double().numpy() + branch.bias.double().numpy()
+    given_scores = [branch(torch.tensor([w]), torch.ones((1, len(w))))[0].numpy() for w in texts]
+    np.testing.assert_allclose(np.stack(given_scores), expected, atol=1e-4)
