@@ -48,3 +48,10 @@ class Assessment:
     windows: int
     truncated: bool
     bundle: str
+
+    @property
+    def any_violation(self) -> float:
+        """Probability that some policy is violated, were they independent: 1 - product(1 - p). To rank a queue."""
+        return float(
+            -np.expm1(np.log1p(-np.minimum(self.probabilities.astype(np.float64), 1.0 - 1e-12)).sum())
+        )

@@ -33,6 +33,7 @@ def assessment_row(record: Record, assessment: Assessment, policies: tuple[Bundl
     return {
         "id": record.id,
         "decision": assessment.decision,
+        "any_violation": _shortest(np.float32(assessment.any_violation)),
         "findings": [_finding(record, finding, known[finding.policy]) for finding in assessment.findings],
         "windows": assessment.windows,
         "truncated": assessment.truncated,
@@ -130,6 +131,7 @@ def _schema(pa: Any) -> Any:
         {
             "id": text,
             "decision": text,
+            "any_violation": number,
             "findings": pa.list_(finding),
             "windows": count,
             "truncated": pa.bool_(),

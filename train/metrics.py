@@ -41,9 +41,9 @@ def macro_average_precision(probabilities: ArrayLike, labels: ArrayLike, known: 
 
 
 def any_violation_auroc(probabilities: ArrayLike, labels: ArrayLike, known: ArrayLike) -> float:
-    """Area under the ROC curve of "violates any policy", scored by the largest known probability.
+    """Area under the ROC curve of "violates any policy", scored by 1 - product(1 - p) over the known policies.
 
-    A record counts as compliant only if every known label says so; a record without a known cell is
+    That is the probability of some violation were the policies independent: three doubts weigh more than one. A record counts as compliant only if every known label says so; a record without a known cell is
     left out. NaN unless there are records of both kinds.
     """
     scores, truth, mask = _arrays(probabilities, labels, known)
@@ -51,7 +51,12 @@ def any_violation_auroc(probabilities: ArrayLike, labels: ArrayLike, known: Arra
     violates = np.asarray((truth & mask)[heard].any(axis=1))
     if violates.all() or not violates.any():
         return float("nan")
-    return float(roc_auc_score(violates, np.where(mask, scores, 0.0).max(axis=1)[heard]))
+    return float(roc_auc_score(violates, _some(np.where(mask, scores, 0.0))[heard]))
+
+
+def _some(probabilities: Floats) -> Floats:
+    # The logarithm keeps records apart whose product rounds to 0; a probability of 1 is below it all the same.
+    return -np.log1p(-np.clip(probabilities, 0.0, 1.0 - 1e-12)).sum(axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,6 +122,14 @@ def test_an_endless_iterator_is_assessed_lazily_and_in_bounded_memory(scorer: Sc
     assert read <= 16 + 64 + 256 + 9
 
 
+def test_any_violation_is_the_chance_that_not_all_policies_hold() -> None:
+    probabilities = np.array([0.5, 0.2, 0.0], dtype=np.float32)
+    assessment = Assessment("clear", probabilities, (), windows=1, truncated=False, bundle="b@1")
+    assert assessment.any_violation == pytest.approx(1 - 0.5 * 0.8)
+    sure = Assessment("block", np.ones(3, dtype=np.float32), (), windows=1, truncated=False, bundle="b@1")
+    assert 1 - 1e-9 < sure.any_violation <= 1.0
+
+
 def test_threads_share_a_scorer(scorer: Scorer) -> None:
     expected = [scorer.assess(text) for text in TEXTS]
 

@@ -41,6 +41,12 @@ def test_unknown_cells_count_nowhere():
         assert figure(probabilities, labels, known) == figure(noisy, flipped, known)
 
 
+def test_several_doubts_outrank_a_single_one_of_the_same_size():
+    probabilities = np.array([[0.4, 0.4, 0.4], [0.4, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    labels = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]])
+    assert metrics.any_violation_auroc(probabilities, labels, np.ones((4, 3))) == 1.0
+
+
 def test_policy_without_positives_is_nan_and_left_out_of_the_mean():
     probabilities, labels, known = sample()
     labels[:, 1] = 0
