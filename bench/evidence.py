@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from merchantguard.data.errors import MerchantGuardError
+from merchantguard.data.passages import split_passages
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
 from merchantguard.serve import EvidenceOptions, Finding, Scorer
-from merchantguard.serve.passages import split_passages
 
 Range = tuple[int, int]
 

@@ -1,6 +1,6 @@
 """Quality on real text: our model beside simple ones, trained on the same records and tested on the same sets.
 
-    python bench/quality.py --data BENCHMARKS --validation MERCHANTS --models ours,full,tfidf,embedding --seeds 0,1,2
+    python bench/quality.py --data BENCHMARKS --validation MERCHANTS --seeds 0,1,2
 
 Every model runs in a process of its own. Logits are calibrated and thresholds chosen on one calibration split for all
 of them, with the package's own functions. Intervals are 95 % by drawing whole groups (vendor, brand, domain) with
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import Classifier, Job, embedding, run_alone, tfidf
+from baselines import Classifier, Job, embedding, run_alone, tfidf, tfidf_quotes
 from numpy.typing import NDArray
 from quality_data import QualityData, load_quality_data
 from quality_judge import REFERENCE, calibrated, judge_set
@@ -27,7 +27,7 @@ from merchantguard.data.files import write_json
 from merchantguard.data.policy import Taxonomy, load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("ours", "full", "tfidf", "embedding")
+MODELS = ("ours", "full", "tfidf", "tfidf_quotes", "embedding")
 SEEDED = ("ours", "full")
 
 
@@ -38,7 +38,7 @@ def builder(name: str, *, seed: int, overrides: Sequence[str]) -> Callable[[], C
         from package_model import train_ours
 
         return partial(train_ours, seed=seed, full=name == "full", overrides=tuple(overrides))
-    return {"tfidf": tfidf, "embedding": embedding}[name]
+    return {"tfidf": tfidf, "tfidf_quotes": tfidf_quotes, "embedding": embedding}[name]
 
 
 def run(
@@ -132,7 +132,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--corpus", type=Path, nargs="+", help="corpus files (default: the shipped ones)")
     parser.add_argument("--validation", type=Path, help="folder of JSONL files that are only tested on")
     parser.add_argument("--train", choices=("all", "corpus"), default="all", help="what is trained on")
-    parser.add_argument("--models", default="ours,full,tfidf,embedding", help=f"of {','.join(MODELS)}")
+    parser.add_argument("--models", default=",".join(MODELS), help=f"of {','.join(MODELS)}")
     parser.add_argument("--seeds", default="0,1,2", help="training seeds of ours and full")
     parser.add_argument(
         "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="setting of ours and full"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .passages import split_passages
+from ..data.passages import split_passages
 from .session import Floats
 
 # Window logits (n, K) of n texts.

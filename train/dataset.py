@@ -10,6 +10,7 @@ from ..data.corpus_files import corpus_paths
 from ..data.errors import RunError
 from ..data.files import sha256_file
 from ..data.policy import Taxonomy, load_taxonomy
+from ..data.quotes import compliant_passages, quote_records
 from ..data.readers import read_records
 from ..data.record import Record, label_arrays
 from ..data.splits import SplitManifest, make_splits
@@ -78,6 +79,13 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
     if not positives.any():
         raise RunError(f"{split}: none of its {len(records)} records carries a label; give labelled records")
     return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
+
+
+def training_records(records: Sequence[Record], settings: DataSettings, *, seed: int) -> list[Record]:
+    """What the model is fitted on: the training split, and of it the passages that the settings want."""
+    quotes = quote_records(records) if settings.quotes else []
+    passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
+    return [*records, *quotes, *passages]
 
 
 def labelled_windows(

@@ -18,7 +18,14 @@ from ..data.record import Record
 from . import run_files as names
 from .base import describe_base, save_tokenizer
 from .calibration import fit_calibration
-from .dataset import SPLIT_NAMES, SplitRecords, check_positives, labelled_windows, window_tokenizer
+from .dataset import (
+    SPLIT_NAMES,
+    SplitRecords,
+    check_positives,
+    labelled_windows,
+    training_records,
+    window_tokenizer,
+)
 from .evaluation import evaluate
 from .loop import Labelled, Trainer
 from .mixture import with_any_violation
@@ -76,8 +83,12 @@ def _accelerator(settings: Settings, folder: Path) -> Accelerator:
 
 def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict[str, Labelled]:
     tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
+    records = {
+        **data.records,
+        "train": training_records(data.records["train"], settings.data, seed=settings.seed),
+    }
     return {
-        split: labelled_windows(data.records[split], data.taxonomy, tokenizer, folder / "windows" / split)
+        split: labelled_windows(records[split], data.taxonomy, tokenizer, folder / "windows" / split)
         for split in SPLIT_NAMES
     }
 

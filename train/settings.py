@@ -148,6 +148,11 @@ class DataSettings(_Group):
     test: Positive = 0.1
     by_time: bool = False
     split_seed: int = 0
+    quotes: bool = False
+    """Train on the passages that were quoted as evidence too, each a record of its own."""
+    compliant_passages: int = Field(default=0, ge=0)
+    """Passages of each compliant training record that become records of their own, so that not every short
+    text is a violation."""
 
     @property
     def fractions(self) -> dict[str, float]:

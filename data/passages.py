@@ -1,4 +1,4 @@
-"""Cutting a text into the passages that evidence is made of."""
+"""Cutting a text into passages: what evidence is made of, and what training takes from compliant records."""
 
 import re
 from itertools import pairwise

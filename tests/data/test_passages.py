@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merchantguard.serve.passages import split_passages
+from merchantguard.data.passages import split_passages
 
 LINES = "Home | Shop | Contact us today\nWe ship vapes overnight. No questions asked!\n\nPrice: 9.99 a pack"
 
