@@ -3,9 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ from ..data.files import write_json
 from ..data.record import Record
 from . import run_files as names
 from .base import describe_base, save_tokenizer
-from .calibration import fit_calibration
 from .dataset import (
     SPLIT_NAMES,
     SplitRecords,
@@ -26,7 +23,7 @@ from .dataset import (
     training_records,
     window_tokenizer,
 )
-from .evaluation import evaluate
+from .judging import Trained, judge
 from .loop import Labelled, Trainer
 from .mixture import with_any_violation
 from .model import (
@@ -40,20 +37,11 @@ from .model import (
 )
 from .predict import predict_logits
 from .predictions import Predictions
-from .report import write_report
-from .run import environment, record_predictions, save_model, write_provenance
+from .run import record_predictions, save_model, write_provenance
 from .settings import Settings, save_settings
-from .thresholds import PolicyThreshold, fit_thresholds
 from .wide import complete
 
 _VERSION = "1"
-
-
-@dataclass(frozen=True, slots=True)
-class _Trained:
-    predictions: dict[str, Predictions]
-    log: list[dict[str, Any]]
-    facts: dict[str, Any]
 
 
 def fingerprint(settings: Settings, data_hash: str) -> str:
@@ -93,7 +81,7 @@ def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict
     }
 
 
-def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool) -> _Trained | None:
+def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool) -> Trained | None:
     """Train, predict every held-out split, save the model; None on processes other than the first."""
     accelerator = _accelerator(settings, folder)
     if accelerator.is_main_process:
@@ -151,7 +139,7 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
         "steps": trainer.progress.step,
         "processes": accelerator.num_processes,
     }
-    return _Trained(predictions, trainer.progress.log, facts)
+    return Trained(predictions, trainer.progress.log, facts)
 
 
 def _logits(model: PolicyModel, settings: Settings, labelled: Labelled, outputs: int) -> np.ndarray:
@@ -169,21 +157,6 @@ def _predict(
 ) -> Predictions:
     logits = _logits(model, settings, labelled, len(data.taxonomy))
     return record_predictions(records, data.taxonomy, logits, labelled.table.n_windows.tolist())
-
-
-def _certify(predictions: Predictions, settings: Settings, data: SplitRecords) -> Any:
-    calibration = fit_calibration(predictions.logits, predictions.labels, predictions.known)
-    thresholds = fit_thresholds(
-        calibration.apply(predictions.logits),
-        predictions.labels,
-        predictions.known,
-        data.taxonomy.ids,
-        clusters=predictions.domains,
-        precision_target=settings.thresholds.precision_target,
-        recall_target=settings.thresholds.recall_target,
-        confidence=settings.thresholds.confidence,
-    )
-    return calibration, thresholds
 
 
 def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: bool = False) -> Path:
@@ -217,58 +190,7 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
     write_provenance(
         folder, base=base, data_hash=data_hash, files=data.files, package_version=_VERSION, extra=facts
     )
-    _judge(trained, settings, data, folder)
+    judge(trained, settings, data, folder)
     shutil.rmtree(folder / "windows")
     shutil.rmtree(folder / "cache", ignore_errors=True)
     return folder
-
-
-def _judge(trained: _Trained, settings: Settings, data: SplitRecords, folder: Path) -> None:
-    for split, predictions in trained.predictions.items():
-        predictions.save(folder / names.PREDICTIONS / f"{split}.parquet")
-    calibration, thresholds = _certify(trained.predictions["calibration"], settings, data)
-    write_json(folder / names.CALIBRATION, calibration.to_json())
-    write_json(folder / names.THRESHOLDS, [t.to_json() for t in thresholds])
-    metrics = {
-        split: evaluate(trained.predictions[split], calibration, thresholds, data.taxonomy)
-        for split in ("validation", "test")
-    }
-    _report(trained, metrics["test"], calibration, thresholds, settings, data, folder)
-    write_json(folder / names.METRICS, metrics)
-
-
-def _limits(metrics: dict[str, Any], facts: dict[str, Any], data: SplitRecords) -> list[str]:
-    counts = {split: len(records) for split, records in data.records.items()}
-    return [
-        f"Figures are of {counts['test']} test records that share no domain and no near-duplicate with the "
-        f"{counts['train']} of training; merchants written by other hands are harder.",
-        f"Calibration and thresholds rest on {counts['calibration']} records: a policy with few positives among "
-        "them has a calibration close to the common one, and mostly no certified block threshold.",
-        f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
-        "on the validation split.",
-    ]
-
-
-def _report(
-    trained: _Trained,
-    metrics: dict[str, Any],
-    calibration: Any,
-    thresholds: tuple[PolicyThreshold, ...],
-    settings: Settings,
-    data: SplitRecords,
-    folder: Path,
-) -> None:
-    write_report(
-        folder / names.REPORT,
-        metrics=metrics,
-        predictions=trained.predictions["test"],
-        calibration=calibration,
-        thresholds=thresholds,
-        taxonomy=data.taxonomy,
-        log=trained.log,
-        title=f"{settings.name}: test split",
-        settings=settings.model_dump(mode="json"),
-        environment=environment(),
-        data={"all splits": data.data_hash(), **data.files},
-        limits=_limits(metrics, trained.facts, data),
-    )

@@ -8,10 +8,11 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
 from merchantguard.data.policy import Policy, Taxonomy
+from merchantguard.train.block import BlockCertificate
 from merchantguard.train.calibration import Calibration
 from merchantguard.train.evaluation import evaluate, format_table
 from merchantguard.train.predictions import Predictions
-from merchantguard.train.thresholds import BlockCertificate, PolicyThreshold, ReviewCertificate
+from merchantguard.train.thresholds import PolicyThreshold, ReviewCertificate
 
 
 def taxonomy(policies: int) -> Taxonomy:

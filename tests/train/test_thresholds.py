@@ -10,7 +10,8 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
 from merchantguard.data.errors import RunError
-from merchantguard.train.thresholds import PolicyThreshold, allowed_errors, fit_thresholds, lower_bound
+from merchantguard.train.block import allowed_errors, lower_bound
+from merchantguard.train.thresholds import PolicyThreshold, fit_thresholds
 
 PREVALENCE, SEPARATION = 0.1, 4.0
 

@@ -1,0 +1,92 @@
+"""The second half of a training job: calibration, thresholds, evaluation and the report of a trained model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.files import write_json
+from . import run_files as names
+from .calibration import fit_calibration
+from .dataset import SplitRecords
+from .evaluation import evaluate
+from .predictions import Predictions
+from .report import write_report
+from .run import environment
+from .settings import Settings
+from .thresholds import PolicyThreshold, fit_thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training leaves for judging: predictions of the held-out splits, its log, figures of itself."""
+
+    predictions: dict[str, Predictions]
+    log: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path) -> None:
+    """Calibrate and certify on the calibration split, evaluate, and write it all; metrics.json comes last."""
+    for split, predictions in trained.predictions.items():
+        predictions.save(folder / names.PREDICTIONS / f"{split}.parquet")
+    calibration, thresholds = _certify(trained.predictions["calibration"], settings, data)
+    write_json(folder / names.CALIBRATION, calibration.to_json())
+    write_json(folder / names.THRESHOLDS, [t.to_json() for t in thresholds])
+    metrics = {
+        split: evaluate(trained.predictions[split], calibration, thresholds, data.taxonomy)
+        for split in ("validation", "test")
+    }
+    _report(trained, metrics["test"], calibration, thresholds, settings, data, folder)
+    write_json(folder / names.METRICS, metrics)
+
+
+def _limits(metrics: dict[str, Any], facts: dict[str, Any], data: SplitRecords) -> list[str]:
+    counts = {split: len(records) for split, records in data.records.items()}
+    return [
+        f"Figures are of {counts['test']} test records that share no domain and no near-duplicate with the "
+        f"{counts['train']} of training; merchants written by other hands are harder.",
+        f"Calibration and thresholds rest on {counts['calibration']} records: a policy with few positives among "
+        "them has a calibration close to the common one, and mostly no certified block threshold.",
+        f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
+        "on the validation split.",
+    ]
+
+
+def _report(
+    trained: Trained,
+    metrics: dict[str, Any],
+    calibration: Any,
+    thresholds: tuple[PolicyThreshold, ...],
+    settings: Settings,
+    data: SplitRecords,
+    folder: Path,
+) -> None:
+    write_report(
+        folder / names.REPORT,
+        metrics=metrics,
+        predictions=trained.predictions["test"],
+        calibration=calibration,
+        thresholds=thresholds,
+        taxonomy=data.taxonomy,
+        log=trained.log,
+        title=f"{settings.name}: test split",
+        settings=settings.model_dump(mode="json"),
+        environment=environment(),
+        data={"all splits": data.data_hash(), **data.files},
+        limits=_limits(metrics, trained.facts, data),
+    )
+
+
+def _certify(predictions: Predictions, settings: Settings, data: SplitRecords) -> Any:
+    calibration = fit_calibration(predictions.logits, predictions.labels, predictions.known)
+    thresholds = fit_thresholds(
+        calibration.apply(predictions.logits),
+        predictions.labels,
+        predictions.known,
+        data.taxonomy.ids,
+        clusters=predictions.domains,
+        precision_target=settings.thresholds.precision_target,
+        recall_target=settings.thresholds.recall_target,
+        confidence=settings.thresholds.confidence,
+    )
+    return calibration, thresholds
