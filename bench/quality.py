@@ -20,7 +20,7 @@ import numpy as np
 from baselines import Classifier, Job, embedding, run_alone, tfidf, tfidf_quotes
 from numpy.typing import NDArray
 from quality_data import QualityData, load_quality_data
-from quality_judge import REFERENCE, calibrated, judge_set
+from quality_judge import REFERENCE, Review, calibrated, judge_set
 
 from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import write_json
@@ -55,7 +55,7 @@ def run(
     sets["calibration"] = data.calibration
     costs: dict[str, list[dict[str, Any]]] = {}
     probabilities: dict[str, list[dict[str, NDArray[np.float32]]]] = {}
-    reviews: dict[str, list[NDArray[np.float64]]] = {}
+    reviews: dict[str, list[Review]] = {}
     for name in models:
         for seed in seeds if name in SEEDED else seeds[:1]:
             build = builder(name, seed=seed, overrides=overrides)

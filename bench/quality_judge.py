@@ -20,17 +20,20 @@ from merchantguard.train.metrics import (
     false_alarm_rate,
     macro_average_precision,
     paired,
+    review_limits,
 )
-from merchantguard.train.thresholds import fit_thresholds
+from merchantguard.train.thresholds import fit_any_review, fit_thresholds
 
 REFERENCE = "tfidf"
 FEWEST_POSITIVES = 3
 Rows = NDArray[np.int64]
 Statistic = Callable[[Rows], float]
+# A model's review thresholds (K,), and the probability of any violation that a record must have besides.
+Review = tuple[NDArray[np.float64], float]
 
 
 class Judge:
-    """Measures one test set: `probabilities` and `review` of a model are lists with one entry per seed."""
+    """Measures one test set: `probabilities` and `reviews` of a model are lists with one entry per seed."""
 
     def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
         self.labels, self.known = label_arrays(test.records, taxonomy)
@@ -84,30 +87,31 @@ class Judge:
     def false_alarms(
         self,
         probabilities: Sequence[NDArray[np.float32]],
-        reviews: Sequence[NDArray[np.float64]],
+        reviews: Sequence[Review],
         *,
         near: bool,
     ) -> Statistic:
-        """Share of compliant (or near-miss) rows with any policy at or over its review threshold."""
+        """Share of compliant (or near-miss) rows that go to review."""
         kept = self.near if near else self.compliant
 
         def statistic(rows: Rows) -> float:
             rows = rows[kept[rows]]
             cells = (self.labels[rows], self.known[rows])
             pairs = zip(probabilities, reviews, strict=True)
-            return float(np.mean([false_alarm_rate(p[rows], *cells, review) for p, review in pairs]))
+            return float(
+                np.mean([false_alarm_rate(p[rows], *cells, review_limits(p[rows], *r)) for p, r in pairs])
+            )
 
         return statistic
 
-    def found(
-        self, probabilities: Sequence[NDArray[np.float32]], reviews: Sequence[NDArray[np.float64]]
-    ) -> Statistic:
-        """Share of the violations that reach their policy's review threshold."""
+    def found(self, probabilities: Sequence[NDArray[np.float32]], reviews: Sequence[Review]) -> Statistic:
+        """Share of the violations that go to review under their own policy."""
 
         def statistic(rows: Rows) -> float:
             shares = []
             for each, review in zip(probabilities, reviews, strict=True):
-                counts = decide(each[rows], self.labels[rows], self.known[rows], review)
+                limits = review_limits(each[rows], *review)
+                counts = decide(each[rows], self.labels[rows], self.known[rows], limits)
                 total = int(counts.positives.sum())
                 shares.append(int(counts.found.sum()) / total if total else float("nan"))
             return float(np.mean(shares))
@@ -148,11 +152,12 @@ def judge_set(
 
 def calibrated(
     outcome: Outcome, calibration: Sequence[Record], taxonomy: Taxonomy
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64]]:
-    """Probabilities per test set, and the review thresholds (K,), both from the calibration split."""
+) -> tuple[dict[str, NDArray[np.float32]], Review]:
+    """Probabilities per test set, and the review thresholds, both from the calibration split."""
     labels, known = label_arrays(calibration, taxonomy)
     fitted = fit_calibration(outcome.logits["calibration"], labels, known)
     held = fitted.apply(outcome.logits["calibration"])
     thresholds = fit_thresholds(held, labels, known, taxonomy.ids)
     review = np.array([threshold.review for threshold in thresholds])
-    return {name: fitted.apply(values) for name, values in outcome.logits.items()}, review
+    limit = fit_any_review(held, labels, known).threshold
+    return {name: fitted.apply(values) for name, values in outcome.logits.items()}, (review, limit)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,18 @@ def bundle_document(run: LoadedRun) -> dict[str, Any]:
         }
         for row, policy in enumerate(run.taxonomy.policies)
     ]
+    whole = {}
+    if run.any_review is not None:
+        whole["any_violation"] = {
+            "review": run.any_review.threshold,
+            "review_certificate": asdict(run.any_review),
+        }
     return {
         "format_version": FORMAT_VERSION,
         "name": run.name,
         "version": run.version,
         "policies": policies,
+        **whole,
         "taxonomy": run.taxonomy.to_json(),
         "cleaning_version": CLEANING_VERSION,
         "window_tokens": run.window_tokens,

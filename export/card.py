@@ -58,6 +58,7 @@ def model_card(document: Mapping[str, Any]) -> str:
         "## Policies and thresholds",
         _policies(policies),
         _CERTIFIED,
+        *_whole_record(document),
         "## The graphs",
         _parity(document["parity"]),
         "## Limits",
@@ -86,6 +87,20 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
         f"{metrics['compliant']:,} compliant), 95 % intervals over domains:"
     )
     return [of, _table(("figure", "value"), rows)]
+
+
+def _whole_record(document: Mapping[str, Any]) -> list[str]:
+    """What is said of the limit on the probability of any violation, where the bundle has one."""
+    if "any_violation" not in document:
+        return []
+    limit = document["any_violation"]
+    certificate = limit["review_certificate"]
+    sure = "certified" if certificate["certified"] else "not certified"
+    return [
+        f"A text whose probability of any violation, 1 - product(1 - p), is below {limit['review']:.4f} is clear as "
+        f"a whole ({sure} to find {100 * certificate['recall_target']:g} % of violating records: "
+        f"{certificate['reason']})."
+    ]
 
 
 def _policies(policies: Sequence[Mapping[str, Any]]) -> str:

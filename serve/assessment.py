@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 Decision = Literal["clear", "review", "block"]
 
 
+def any_violation(probabilities: NDArray[np.float32]) -> float:
+    """1 - product(1 - p) over the policies (K,), as the float32 that the bundle's limit is."""
+    scores = np.minimum(probabilities.astype(np.float64), 1.0 - 1e-12)
+    return float(np.float32(-np.expm1(np.log1p(-scores).sum())))
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A passage of the caller's text: `text == caller_text[start:end]`, offsets in characters."""
@@ -51,7 +57,5 @@ class Assessment:
 
     @property
     def any_violation(self) -> float:
-        """Probability that some policy is violated, were they independent: 1 - product(1 - p). To rank a queue."""
-        return float(
-            -np.expm1(np.log1p(-np.minimum(self.probabilities.astype(np.float64), 1.0 - 1e-12)).sum())
-        )
+        """Probability that some policy is violated, were they independent: what a queue is ranked by."""
+        return any_violation(self.probabilities)

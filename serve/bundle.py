@@ -41,7 +41,10 @@ class BundlePolicy:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle; `document` is all of bundle.json, certificates and metrics included."""
+    """A checked bundle; `document` is all of bundle.json, certificates and metrics included.
+
+    A text whose probability of any violation is below `any_review` goes to no review.
+    """
 
     path: Path
     name: str
@@ -51,6 +54,7 @@ class Bundle:
     stride_tokens: int
     max_windows: int
     pooling: str
+    any_review: float
     files: Mapping[str, str]
     document: Mapping[str, Any] = field(repr=False)
 
@@ -134,9 +138,20 @@ def parse_document(content: Any, folder: Path) -> Bundle:
         stride_tokens=stride,
         max_windows=max_windows,
         pooling=pooling,
+        any_review=_any_review(fields),
         files=_files(fields),
         document=content,
     )
+
+
+def _any_review(fields: "_Fields") -> float:
+    """The probability of any violation under which a text is clear as a whole; 0 where the bundle sets none."""
+    if not fields.has("any_violation"):
+        return 0.0
+    limit = fields.inner("any_violation").number("review")
+    if not 0 <= limit <= 1:
+        fields.fail(f"any_violation: review is {limit}; it must lie between 0 and 1")
+    return limit
 
 
 def _policies(fields: "_Fields") -> tuple[BundlePolicy, ...]:
@@ -211,6 +226,9 @@ class _Fields:
         if key not in self._content:
             self.fail(f"{key} is missing")
         return self._content[key]
+
+    def has(self, key: str) -> bool:
+        return key in self._content
 
     def inner(self, key: str) -> "_Fields":
         return _Fields(self.get(key), f"{self._place} {key}:")

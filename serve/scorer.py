@@ -9,7 +9,7 @@ import numpy as np
 from ..data.errors import BundleError
 from ..data.text import CleanText, clean
 from ..data.windows import Windows, WindowTokenizer
-from .assessment import Assessment, Finding, Span
+from .assessment import Assessment, Finding, Span, any_violation
 from .batching import chunked, run_windows
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
 from .decision import calibrate, decide, pool, strictest
@@ -147,6 +147,8 @@ class Scorer:
             decide(float(probability), policy.review, policy.block)
             for probability, policy in zip(probabilities, self.policies, strict=True)
         ]
+        if any_violation(probabilities) < self.bundle.any_review:
+            decisions = ["clear" if decision == "review" else decision for decision in decisions]
         order = np.argsort(-probabilities, kind="stable").tolist()
         found = [row for row in order if decisions[row] != "clear"]
         spans = self._find_spans(reading, logits, found, batch_tokens)

@@ -158,7 +158,11 @@ def slice_rows(
     known: Bools,
     review: Floats,
 ) -> list[dict[str, Any]]:
-    """One row per value of a slice, most records first; length bands from short to long."""
+    """One row per value of a slice, most records first; length bands from short to long.
+
+    `review` may hold limits of each cell, (records, policies).
+    """
+    limits = np.broadcast_to(review, probabilities.shape)
     column = np.asarray(values, dtype=object)
     rows = []
     for value in sorted(set(values)):
@@ -175,7 +179,9 @@ def slice_rows(
                 "macro_average_precision": metrics.macro_average_precision(
                     probabilities[inside], truth, mask & ranked
                 ),
-                "false_alarm_rate": metrics.false_alarm_rate(probabilities[inside], truth, mask, review),
+                "false_alarm_rate": metrics.false_alarm_rate(
+                    probabilities[inside], truth, mask, limits[inside]
+                ),
             }
         )
     bands = {band: place for place, band in enumerate(LENGTH_BANDS)}

@@ -40,7 +40,14 @@ def main(args: argparse.Namespace) -> int:
     check_positives(", ".join(map(str, args.data)), read.records, run.taxonomy)
     with tempfile.TemporaryDirectory() as cache:
         predictions = predict_records(run, read.records, cache=Path(cache) / "windows")
-    metrics = evaluate(predictions, run.calibration, run.thresholds, run.taxonomy, bootstrap=args.bootstrap)
+    metrics = evaluate(
+        predictions,
+        run.calibration,
+        run.thresholds,
+        run.taxonomy,
+        any_review=run.any_review.threshold if run.any_review else 0.0,
+        bootstrap=args.bootstrap,
+    )
     print(format_table(metrics))
     if args.out is None:
         return 0
@@ -52,6 +59,7 @@ def main(args: argparse.Namespace) -> int:
         predictions=predictions,
         calibration=run.calibration,
         thresholds=run.thresholds,
+        any_review=run.any_review,
         taxonomy=run.taxonomy,
         log=[],
         title=f"{run.name} on {', '.join(path.name for path in args.data)}",

@@ -46,10 +46,13 @@ def evaluate(
     thresholds: Sequence[PolicyThreshold],
     taxonomy: Taxonomy,
     *,
+    any_review: float = 0.0,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure `predictions` after `calibration`, at `thresholds` (one per policy, any order).
+
+    A record whose probability of any violation is below `any_review` is not sent to review.
 
     Cells that are not known count nowhere. A figure with an interval is `{"value", "low", "high"}`; None
     stands for what these records do not define (no positives, nothing flagged). Intervals are percentile
@@ -64,10 +67,13 @@ def evaluate(
         raise ValueError(f"predictions have {predictions.policies} policies, the taxonomy {len(taxonomy)}")
     probabilities = calibration.apply(predictions.logits)
     labels, known = predictions.labels, predictions.known
-    over_review = flagged_cells(probabilities, known, review)
+    limits = metrics.review_limits(probabilities, review, any_review)
+    over_review = flagged_cells(probabilities, known, limits)
     over_block = flagged_cells(probabilities, known, block)
-    headline, intervals = _headline(predictions, probabilities, review, block, bootstrap=bootstrap, seed=seed)
-    per_policy = _per_policy(predictions, probabilities, review, block, taxonomy, intervals)
+    headline, intervals = _headline(predictions, probabilities, limits, block, bootstrap=bootstrap, seed=seed)
+    per_policy = _per_policy(predictions, probabilities, limits, block, taxonomy, intervals)
+    for row, threshold in zip(per_policy, review.tolist(), strict=True):
+        row["review"] = {"threshold": threshold, **row["review"]}
     result = {
         "records": len(predictions),
         "policies": len(taxonomy),
@@ -88,12 +94,12 @@ def evaluate(
         "reliability": reliability_bins(probabilities, labels, known),
         "decisions": decision_counts(labels, known, over_review, over_block),
         "slices": {
-            name: slice_rows(values, probabilities, labels, known, review)
+            name: slice_rows(values, probabilities, labels, known, limits)
             for name, values in predictions.slices.items()
         },
         "confusions": confusions(labels, known, over_review),
         "errors": worst_errors(
-            predictions.ids, predictions.texts, taxonomy.ids, probabilities, labels, known, review
+            predictions.ids, predictions.texts, taxonomy.ids, probabilities, labels, known, limits
         ),
     }
     plain: dict[str, Any] = _plain(result)
@@ -135,7 +141,7 @@ def _headline(
         for k in range(predictions.policies)
     ]
     judged = known.any(axis=1)
-    surest = np.where(known, probabilities, 0.0).max(axis=1)
+    some = metrics.any_violation(np.where(known, probabilities, 0.0))
     violating = np.asarray(((labels > 0) & known).any(axis=1))
 
     def alarm(limits: Floats) -> Any:
@@ -148,7 +154,7 @@ def _headline(
         ),
         "any_violation_auroc": (
             metrics.any_violation_auroc(probabilities, labels, known),
-            weighted_auroc(surest[judged], violating[judged], weights[:, judged]),
+            weighted_auroc(some[judged], violating[judged], weights[:, judged]),
         ),
         "false_alarm_rate_review": (
             metrics.false_alarm_rate(probabilities, labels, known, review),
@@ -217,16 +223,15 @@ def _per_policy(
             "known": int(predictions.known[:, k].sum()),
             "average_precision": _figure(float(precision[k]), intervals[k]),
             "recall_at_precision_95": float(recall[k]),
-            "review": _at(at_review, k, review[k]),
-            "block": None if np.isnan(block[k]) else _at(at_block, k, block[k]),
+            "review": _at(at_review, k),
+            "block": None if np.isnan(block[k]) else {"threshold": float(block[k]), **_at(at_block, k)},
         }
         for k, policy in enumerate(taxonomy.policies)
     ]
 
 
-def _at(decisions: metrics.Decisions, policy: int, threshold: float) -> dict[str, Any]:
+def _at(decisions: metrics.Decisions, policy: int) -> dict[str, Any]:
     return {
-        "threshold": float(threshold),
         "precision": float(decisions.precision[policy]),
         "recall": float(decisions.recall[policy]),
         "f1": float(decisions.f1[policy]),

@@ -6,14 +6,20 @@ from typing import Any
 
 from ..data.files import write_json
 from . import run_files as names
-from .calibration import fit_calibration
+from .calibration import Calibration, fit_calibration
 from .dataset import SplitRecords
 from .evaluation import evaluate
 from .predictions import Predictions
 from .report import write_report
 from .run import environment
 from .settings import Settings
-from .thresholds import PolicyThreshold, fit_thresholds
+from .thresholds import (
+    PolicyThreshold,
+    ReviewCertificate,
+    fit_any_review,
+    fit_thresholds,
+    thresholds_to_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,20 @@ def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path
     """Calibrate and certify on the calibration split, evaluate, and write it all; metrics.json comes last."""
     for split, predictions in trained.predictions.items():
         predictions.save(folder / names.PREDICTIONS / f"{split}.parquet")
-    calibration, thresholds = _certify(trained.predictions["calibration"], settings, data)
+    calibration, thresholds, any_review = _certify(trained.predictions["calibration"], settings, data)
     write_json(folder / names.CALIBRATION, calibration.to_json())
-    write_json(folder / names.THRESHOLDS, [t.to_json() for t in thresholds])
+    write_json(folder / names.THRESHOLDS, thresholds_to_json(thresholds, any_review))
     metrics = {
-        split: evaluate(trained.predictions[split], calibration, thresholds, data.taxonomy)
+        split: evaluate(
+            trained.predictions[split],
+            calibration,
+            thresholds,
+            data.taxonomy,
+            any_review=any_review.threshold,
+        )
         for split in ("validation", "test")
     }
-    _report(trained, metrics["test"], calibration, thresholds, settings, data, folder)
+    _report(trained, metrics["test"], calibration, thresholds, any_review, settings, data, folder)
     write_json(folder / names.METRICS, metrics)
 
 
@@ -57,6 +69,7 @@ def _report(
     metrics: dict[str, Any],
     calibration: Any,
     thresholds: tuple[PolicyThreshold, ...],
+    any_review: ReviewCertificate,
     settings: Settings,
     data: SplitRecords,
     folder: Path,
@@ -67,6 +80,7 @@ def _report(
         predictions=trained.predictions["test"],
         calibration=calibration,
         thresholds=thresholds,
+        any_review=any_review,
         taxonomy=data.taxonomy,
         log=trained.log,
         title=f"{settings.name}: test split",
@@ -77,16 +91,24 @@ def _report(
     )
 
 
-def _certify(predictions: Predictions, settings: Settings, data: SplitRecords) -> Any:
+def _certify(
+    predictions: Predictions, settings: Settings, data: SplitRecords
+) -> tuple[Calibration, tuple[PolicyThreshold, ...], ReviewCertificate]:
     calibration = fit_calibration(predictions.logits, predictions.labels, predictions.known)
+    cells = (calibration.apply(predictions.logits), predictions.labels, predictions.known)
+    targets = settings.thresholds
     thresholds = fit_thresholds(
-        calibration.apply(predictions.logits),
-        predictions.labels,
-        predictions.known,
+        *cells,
         data.taxonomy.ids,
         clusters=predictions.domains,
-        precision_target=settings.thresholds.precision_target,
-        recall_target=settings.thresholds.recall_target,
-        confidence=settings.thresholds.confidence,
+        precision_target=targets.precision_target,
+        recall_target=targets.recall_target,
+        confidence=targets.confidence,
     )
-    return calibration, thresholds
+    any_review = fit_any_review(
+        *cells,
+        clusters=predictions.domains,
+        recall_target=targets.recall_target,
+        confidence=targets.confidence,
+    )
+    return calibration, thresholds, any_review

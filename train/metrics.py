@@ -51,12 +51,23 @@ def any_violation_auroc(probabilities: ArrayLike, labels: ArrayLike, known: Arra
     violates = np.asarray((truth & mask)[heard].any(axis=1))
     if violates.all() or not violates.any():
         return float("nan")
-    return float(roc_auc_score(violates, _some(np.where(mask, scores, 0.0))[heard]))
+    return float(roc_auc_score(violates, any_violation(np.where(mask, scores, 0.0))[heard]))
 
 
-def _some(probabilities: Floats) -> Floats:
-    # The logarithm keeps records apart whose product rounds to 0; a probability of 1 is below it all the same.
-    return -np.log1p(-np.clip(probabilities, 0.0, 1.0 - 1e-12)).sum(axis=1)
+def any_violation(probabilities: ArrayLike) -> Floats:
+    """Probability (N,) that some policy is violated, from (N, K), were they independent: 1 - product(1 - p)."""
+    scores = np.minimum(np.asarray(probabilities, dtype=np.float64), 1.0 - 1e-12)
+    some: Floats = -np.expm1(np.log1p(-scores).sum(axis=1))
+    return some
+
+
+def review_limits(probabilities: ArrayLike, review: ArrayLike, any_review: float) -> Floats:
+    """The review threshold of each cell, (N, K), from those of the policies (K,): out of reach in the records whose
+    probability of any violation is below `any_review`, which are clear as a whole."""
+    # float32 like the thresholds: the record that set the limit must reach it.
+    some = any_violation(probabilities).astype(np.float32) >= np.float32(any_review)
+    limits: Floats = np.where(some[:, None], np.asarray(review, dtype=np.float64), np.inf)
+    return limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from ..data.policy import Taxonomy
 from . import charts
 from .calibration import Calibration
 from .predictions import Predictions
-from .thresholds import PolicyThreshold
+from .thresholds import PolicyThreshold, ReviewCertificate
 
 _SLICE_ROWS = 15
 _VALUE_CHARACTERS = 300
@@ -59,6 +59,7 @@ def write_report(
     predictions: Predictions,
     calibration: Calibration,
     thresholds: Sequence[PolicyThreshold],
+    any_review: ReviewCertificate | None = None,
     taxonomy: Taxonomy,
     log: Sequence[Mapping[str, Any]],
     title: str,
@@ -87,7 +88,7 @@ def write_report(
         "cards": _cards(metrics),
         "contents": [entry for entry in CONTENTS if entry[0] != "training" or "spec-training-0" in specs],
         "thresholds": _threshold_rows(thresholds, calibration, taxonomy),
-        "targets": _targets(thresholds),
+        "targets": _targets(thresholds, any_review),
         "slices": [(name, _slice_rows(rows)) for name, rows in metrics["slices"].items()],
         "training": [(key, name) for key, (name, _) in specs.items() if key.startswith("spec-training")],
         "settings": _flatten(settings or {}),
@@ -252,13 +253,22 @@ def _certificate(certificate: Any, what: str, lower: float) -> dict[str, Any]:
     return {"certified": certificate.certified, "text": bound + certificate.reason}
 
 
-def _targets(thresholds: Sequence[PolicyThreshold]) -> str:
-    """One sentence with the targets, which are the same for every policy."""
+def _targets(thresholds: Sequence[PolicyThreshold], any_review: ReviewCertificate | None) -> str:
+    """The targets, which are the same for every policy, and the limit that a record meets as a whole."""
     block, review = thresholds[0].block_certificate, thresholds[0].review_certificate
+    whole = "" if any_review is None else f" {_whole_record(any_review)}"
     return (
         f"Block: precision at least {100 * block.precision_target:g}\u00a0% with confidence "
         f"{100 * block.confidence:g}\u00a0%. Review: recall at least {100 * review.recall_target:g}\u00a0% with "
-        f"confidence {100 * review.confidence:g}\u00a0%."
+        f"confidence {100 * review.confidence:g}\u00a0%.{whole}"
+    )
+
+
+def _whole_record(any_review: ReviewCertificate) -> str:
+    certificate = _certificate(any_review, "recall", any_review.recall_lower)
+    return (
+        f"A record whose probability of any violation is below {any_review.threshold:.4f} is clear as a whole "
+        f"({'certified' if any_review.certified else 'not certified'}: {certificate['text']})."
     )
 
 

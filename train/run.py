@@ -26,7 +26,7 @@ from .model import PolicyModel, build_model, load_trained_state, load_weights, s
 from .predict import predict_logits
 from .predictions import Predictions
 from .settings import Settings, load_settings
-from .thresholds import PolicyThreshold
+from .thresholds import PolicyThreshold, ReviewCertificate, thresholds_from_json
 from .windows import build_window_table
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "onnxruntime")
@@ -47,6 +47,8 @@ class LoadedRun:
     base: Base
     data_hash: str
     version: str
+    any_review: ReviewCertificate | None = None
+    """Of the limit on the probability of any violation; None where the run has no such limit."""
 
     @property
     def name(self) -> str:
@@ -161,13 +163,15 @@ def load_run(path: Path) -> LoadedRun:
     taxonomy = Taxonomy.from_json(read_json(path / names.TAXONOMY))
     provenance = read_json(path / names.PROVENANCE)
     metrics = read_json(path / names.METRICS) if (path / names.METRICS).is_file() else {}
+    thresholds, any_review = thresholds_from_json(read_json(path / names.THRESHOLDS))
     return LoadedRun(
         path=path,
         settings=settings,
         taxonomy=taxonomy,
         model=load_model(settings, path, n_policies=len(taxonomy)),
         calibration=Calibration.from_json(read_json(path / names.CALIBRATION)),
-        thresholds=tuple(PolicyThreshold.from_json(t) for t in read_json(path / names.THRESHOLDS)),
+        thresholds=thresholds,
+        any_review=any_review,
         metrics=metrics,
         base=Base(**provenance["base"]),
         data_hash=provenance["data_hash"],

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..data.errors import RunError
 from .block import BlockCertificate, allowed_errors, certify_block, lower_bound
+from .metrics import any_violation
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +68,25 @@ class PolicyThreshold:
             raise RunError(f"the thresholds cannot be read ({error}); calibrate the run again") from error
 
 
+def thresholds_to_json(
+    thresholds: Sequence[PolicyThreshold], any_review: ReviewCertificate
+) -> dict[str, Any]:
+    """What a run's thresholds.json holds."""
+    return {"any_violation": asdict(any_review), "policies": [each.to_json() for each in thresholds]}
+
+
+def thresholds_from_json(value: Any) -> tuple[tuple[PolicyThreshold, ...], ReviewCertificate]:
+    """Read what `thresholds_to_json` gave.
+
+    :raises RunError: if it is not that.
+    """
+    try:
+        any_review = ReviewCertificate(**value["any_violation"])
+        return tuple(PolicyThreshold.from_json(each) for each in value["policies"]), any_review
+    except (KeyError, TypeError) as error:
+        raise RunError(f"the thresholds cannot be read ({error}); calibrate the run again") from error
+
+
 def fit_thresholds(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -112,8 +132,32 @@ def fit_thresholds(
     return tuple(result)
 
 
+def fit_any_review(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    known: ArrayLike,
+    *,
+    recall_target: float = 0.95,
+    confidence: float = 0.95,
+    clusters: Sequence[str] | None = None,
+) -> ReviewCertificate:
+    """The probability of any violation under which a record is clear, whatever single policies say.
+
+    With K policies a compliant record has K chances to reach a review threshold; one limit on all of them
+    together finds the target's share of the violating records at half the false alarms, and the positives of
+    all policies together are soon enough to certify it. Arguments as in `fit_thresholds`.
+    """
+    scores, truth, mask = _check_cells(probabilities, labels, known)
+    some = any_violation(scores).astype(np.float32)
+    heard = np.asarray(mask.any(axis=1))[:, None]
+    if clusters is not None:
+        heard = _one_per_cluster(heard, clusters)
+    positives = some[heard[:, 0] & (truth & mask).any(axis=1)]
+    return choose_review(positives, positives, recall_target=recall_target, confidence=confidence)
+
+
 def _check_cells(
-    probabilities: ArrayLike, labels: ArrayLike, known: ArrayLike, policies: Sequence[str]
+    probabilities: ArrayLike, labels: ArrayLike, known: ArrayLike, policies: Sequence[str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     # The scorer compares float32 probabilities: thresholds chosen in another precision could part ties.
     scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(labels)
@@ -122,6 +166,7 @@ def _check_cells(
         raise ValueError(
             f"probabilities {scores.shape}, labels {truth.shape} and known {mask.shape} must all be (N, K)"
         )
+    policies = [str(column) for column in range(scores.shape[1])] if policies is None else policies
     if len(policies) != scores.shape[1]:
         raise ValueError(
             f"{len(policies)} policies are named, the probabilities have {scores.shape[1]} columns"

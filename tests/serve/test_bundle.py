@@ -39,6 +39,9 @@ def test_a_good_bundle_is_read(bundle_path: Path) -> None:
         ({"max_windows": 0}, "max_windows is 0"),
         ({"files": {}}, "model.onnx is not listed"),
         ({"files": []}, "files must map"),
+        ({"any_violation": {"review": 1.5}}, "any_violation: review is 1.5"),
+        ({"any_violation": {}}, "any_violation: review is missing"),
+        ({"any_violation": 0.5}, "any_violation: must be an object"),
     ],
 )
 def test_a_wrong_field_is_named(

@@ -1,6 +1,6 @@
 import itertools
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,21 @@ def test_findings_and_decisions(scorer: Scorer) -> None:
     assert assessment.probabilities.shape == (3,)
     probabilities = [finding.probability for finding in assessment.findings]
     assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_text_below_the_limit_of_the_whole_goes_to_no_review(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    walrus = "A walrus comes with each order."
+    lenient = Scorer.load(make_bundle(tmp_path / "a", any_violation={"review": 0.9}), threads=1)
+    strict = Scorer.load(make_bundle(tmp_path / "b", any_violation={"review": 0.9999}), threads=1)
+    assert (lenient.assess(walrus).decision, strict.assess(walrus).decision) == ("review", "clear")
+    assert strict.assess(walrus).findings == ()
+    assert 0.9 < strict.assess(walrus).any_violation < 0.9999
+    # What a certified block threshold blocks is blocked all the same.
+    blocked = strict.assess("We sell crimson goods.")
+    assert blocked.decision == "block"
+    assert [finding.policy for finding in blocked.findings] == ["alpha"]
 
 
 def test_an_empty_text_is_assessed(scorer: Scorer) -> None:

@@ -11,6 +11,7 @@ from merchantguard.data.policy import Policy, Taxonomy
 from merchantguard.train.block import BlockCertificate
 from merchantguard.train.calibration import Calibration
 from merchantguard.train.evaluation import evaluate, format_table
+from merchantguard.train.metrics import any_violation
 from merchantguard.train.predictions import Predictions
 from merchantguard.train.thresholds import PolicyThreshold, ReviewCertificate
 
@@ -81,6 +82,23 @@ def test_an_unknown_cell_changes_nothing() -> None:
         logits=np.where(hidden, 9.0, predictions.logits),
     )
     assert run(flipped) == run(predictions)
+
+
+def test_a_record_below_the_limit_of_the_whole_is_not_reviewed() -> None:
+    predictions = simulate()
+    some = any_violation(Calibration.identity(4).apply(predictions.logits))
+    limit = float(np.median(some))
+    free, limited = run(predictions), run(predictions, any_review=limit)
+    assert limited["decisions"]["clear"]["records"] > free["decisions"]["clear"]["records"]
+    assert (
+        limited["headline"]["false_alarm_rate_review"]["value"]
+        < free["headline"]["false_alarm_rate_review"]["value"]
+    )
+    assert limited["per_policy"][0]["review"]["threshold"] == free["per_policy"][0]["review"]["threshold"]
+    for name in ("macro_average_precision", "any_violation_auroc", "brier_score"):
+        assert limited["headline"][name] == free["headline"][name]
+    rates = [row["false_alarm_rate"] for row in limited["slices"]["form"]]
+    assert all(0.0 <= rate < 1.0 for rate in rates)
 
 
 def test_every_interval_holds_its_figure_and_repeats() -> None:

@@ -11,7 +11,14 @@ from scipy.stats import binomtest, norm
 
 from merchantguard.data.errors import RunError
 from merchantguard.train.block import allowed_errors, lower_bound
-from merchantguard.train.thresholds import PolicyThreshold, fit_thresholds
+from merchantguard.train.metrics import any_violation
+from merchantguard.train.thresholds import (
+    PolicyThreshold,
+    fit_any_review,
+    fit_thresholds,
+    thresholds_from_json,
+    thresholds_to_json,
+)
 
 PREVALENCE, SEPARATION = 0.1, 4.0
 
@@ -50,6 +57,31 @@ def test_of_1000_resamples_few_certificates_are_violated_and_recall_is_near_the_
     reviews = np.array([score_of(np.float64(t.review)) for t in resamples])
     assert all(t.review_certificate.certified for t in resamples)
     assert (norm.sf(reviews - SEPARATION) < 0.95).mean() <= 0.05
+
+
+def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
+    missed, alarms, alarms_of_policies = [], [], []
+    for seed in range(200):
+        probabilities, labels = draw(400, 20, separation=3.0, prevalence=0.02, seed=seed)
+        known = np.ones(labels.shape, bool)
+        certificate = fit_any_review(probabilities, labels, known)
+        assert certificate.certified
+        review = np.array([t.review for t in fit(probabilities, labels)])
+        new, truth = draw(4_000, 20, separation=3.0, prevalence=0.02, seed=10_000 + seed)
+        over, violating = any_violation(new) >= certificate.threshold, truth.any(axis=1)
+        missed.append((~over)[violating].mean())
+        alarms.append(over[~violating].mean())
+        alarms_of_policies.append((new >= review).any(axis=1)[~violating].mean())
+    assert np.mean(np.array(missed) > 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.median(alarms) < np.median(alarms_of_policies)
+
+
+def test_the_limit_on_the_whole_record_counts_a_domain_once():
+    probabilities, labels = draw(300, 3, prevalence=0.3)
+    known = np.ones(labels.shape, bool)
+    certificate = fit_any_review(probabilities, labels, known, clusters=["one"] * 300)
+    assert certificate.positives <= 1
+    assert not certificate.certified
 
 
 def test_labels_drawn_from_the_target_itself_are_certified_at_most_one_time_in_twenty():
@@ -195,3 +227,14 @@ def test_wrong_input_is_refused():
         fit(cells, cells + 0.5)
     with pytest.raises(RunError, match="block_certificate"):
         PolicyThreshold.from_json({"policy": "x"})
+
+
+def test_thresholds_go_out_and_come_back():
+    probabilities, labels = draw(300, 3, prevalence=0.3)
+    thresholds = fit(probabilities, labels)
+    limit = fit_any_review(probabilities, labels, np.ones(labels.shape, bool))
+    stored = json.loads(json.dumps(thresholds_to_json(thresholds, limit)))
+    assert thresholds_from_json(stored) == (thresholds, limit)
+    for broken in ([], {"policies": []}, {"any_violation": {}, "policies": []}):
+        with pytest.raises(RunError, match="calibrate the run again"):
+            thresholds_from_json(broken)
