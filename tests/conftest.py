@@ -1,8 +1,9 @@
 """Shared fixtures: a tiny real encoder with a tokenizer of its own, and records that it can learn."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,24 +25,37 @@ WORDS = (
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train_tokenizer() -> Callable[..., Any]:
+    """Trains a WordPiece tokenizer of at most `size` pieces on some texts."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    def train(texts: Sequence[str], *, size: int) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        tokenizer.train_from_iterator(
+            texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=special)
+        )
+        ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+        tokenizer.post_processor = processors.BertProcessing(*ends)
+        return tokenizer
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Callable[..., Any]) -> Path:
     """Folder of a two-layer BERT with random weights and a WordPiece tokenizer."""
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("tiny-base")
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     corpus = [
         " ".join(WORDS),
         "we sell and ship every day to each town alpha beta gamma rule number 0123456789",
     ]
-    tokenizer.train_from_iterator(corpus, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
-    ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer = train_tokenizer(corpus, size=200)
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     config = BertConfig(

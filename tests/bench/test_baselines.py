@@ -1,30 +1,12 @@
 """The simple models: unknown cells are left out, n-grams learn, batches keep to their budget."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import baselines
 import numpy as np
 
 from merchantguard.data.policy import Taxonomy, load_taxonomy
 from merchantguard.data.record import Record, parse_record
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 TAXONOMY: Taxonomy = load_taxonomy()
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-baselines = _load("baselines")
 
 
 def _records(count: int, *, offset: int = 0) -> list[Record]:

@@ -1,14 +1,12 @@
 """The table of sources says what a folder can speak of; loading and sub-sampling keep to it."""
 
 import gzip
-import importlib.util
 import json
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import benchmark_data
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -18,21 +16,6 @@ from merchantguard.data.errors import RecordError, TaxonomyError
 from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.record import label_arrays
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-
-
-def _load(name: str) -> ModuleType:
-    """A benchmark script as a module: bench/ is no package."""
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", BENCH / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark_data = _load("benchmark_data")
 TAXONOMY = load_taxonomy()
 SOURCES = benchmark_data.load_sources(TAXONOMY)
 

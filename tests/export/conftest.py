@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel
 
 from merchantguard.data.policy import Policy, Taxonomy
@@ -27,7 +26,7 @@ TEXTS = [
 
 
 @pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_folder(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Callable[..., Any]) -> Path:
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = BertConfig(
@@ -39,14 +38,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=40,
     )
     BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=120, special_tokens=special))
-    ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*ends)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    train_tokenizer(TEXTS, size=120).save(str(folder / "tokenizer.json"))
     return folder
 
 

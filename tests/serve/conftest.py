@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
 from merchantguard.data.files import sha256_file, write_json
 from merchantguard.data.text import CLEANING_VERSION
@@ -45,17 +45,8 @@ class KnownModel(torch.nn.Module):
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer.train_from_iterator(
-        SENTENCES * 3, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special)
-    )
-    ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*ends)
-    return tokenizer
+def tokenizer(train_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
+    return train_tokenizer(SENTENCES * 3, size=400)
 
 
 @pytest.fixture(scope="session")
