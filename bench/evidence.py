@@ -1,6 +1,6 @@
 """How often the first evidence span of a found violation overlaps a passage that a person quoted for it.
 
-    python bench/evidence.py bundle/ data/corpus/part-0*.jsonl
+    python bench/evidence.py quickstart/bundle data/corpus/part-0*.jsonl --splits quickstart/run/splits.json
     python bench/evidence.py bundle/ held_out.jsonl --alone 1 --left-out 0
 
 Give records that the bundle's model was not trained on. The chance line is what a passage drawn at random
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from merchantguard.data.errors import MerchantGuardError
+from merchantguard.data.files import read_json
 from merchantguard.data.passages import split_passages
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
+from merchantguard.data.splits import SplitManifest
 from merchantguard.serve import EvidenceOptions, Finding, Scorer
 
 Range = tuple[int, int]
@@ -92,6 +94,7 @@ def main() -> int:
     defaults = EvidenceOptions()
     parser.add_argument("bundle", type=Path)
     parser.add_argument("records", type=Path, nargs="+", help="records with labels and evidence")
+    parser.add_argument("--splits", type=Path, help="a run's splits.json: only its test split is measured")
     parser.add_argument("--alone", type=float, default=defaults.alone)
     parser.add_argument("--left-out", type=int, default=defaults.left_out)
     parser.add_argument("--near", type=float, default=defaults.near)
@@ -103,6 +106,9 @@ def main() -> int:
     )
     scorer = Scorer.load(args.bundle, threads=args.threads, evidence=options)
     records = [record for record in read_records(args.records, None).records if record.evidence]
+    if args.splits:
+        test = set(SplitManifest.from_json(read_json(args.splits)).ids["test"])
+        records = [record for record in records if record.id in test]
     rows: list[tuple[Record, Row]] = []
     violations = sum(len(record.evidence) for record in records)
     for record, assessment in zip(records, scorer.assess_many(r.text for r in records), strict=True):

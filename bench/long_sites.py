@@ -1,0 +1,173 @@
+"""Whole sites: does reading all of a long text beat reading its beginning, and is the violating page the one shown?
+
+    python bench/long_sites.py quickstart/bundle --pages MERCHANTS/*.jsonl --sites data/corpus/part-0*.jsonl \\
+        --splits quickstart/run/splits.json
+
+A long site is 12 to 40 pages of compliant merchants, joined in random order; every second one has a violating page among
+them, at a random place, whose labels the site takes. Beside them stand the corpus's own `site` records of the
+test split. The same bundle scores each text whole and cut after its first 512 tokens. Give pages that the model
+was not trained on.
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merchantguard.data.errors import MerchantGuardError
+from merchantguard.data.files import read_json
+from merchantguard.data.policy import load_taxonomy
+from merchantguard.data.readers import read_records
+from merchantguard.data.record import Record
+from merchantguard.data.splits import SplitManifest
+from merchantguard.serve import Assessment, Scorer
+from merchantguard.train.metrics import cluster_bootstrap, macro_average_precision
+
+FIRST_TOKENS = 512
+LONG_TOKENS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A long text with its labels; `page` is where the violating page stands in it, if it was put there."""
+
+    text: str
+    labels: tuple[str, ...]
+    page: tuple[int, int] | None
+
+
+def join_pages(records: Sequence[Record], *, least: int, most: int, limit: int, seed: int) -> list[Site]:
+    """One site with a violating record as a page for each of up to `limit` of them, and as many without."""
+    draw = random.Random(seed)
+    violating_records = [record for record in records if record.labels]
+    draw.shuffle(violating_records)
+    innocent = [record.text for record in records if not record.labels and not record.unknown]
+    sites = []
+    for record in violating_records[:limit]:
+        for violating in (record, None):
+            pages = [draw.choice(innocent) for _ in range(draw.randint(least, most))]
+            if violating is None:
+                sites.append(Site("\n\n".join(pages), (), None))
+                continue
+            place = draw.randint(0, len(pages))
+            before = "\n\n".join(pages[:place]) + ("\n\n" if place else "")
+            text = "\n\n".join([*pages[:place], violating.text, *pages[place:]])
+            sites.append(Site(text, violating.labels, (len(before), len(before) + len(violating.text))))
+    return sites
+
+
+def beginnings(scorer: Scorer, texts: Sequence[str]) -> list[str]:
+    """Each text up to the end of its token number `FIRST_TOKENS`."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(scorer.bundle.path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(FIRST_TOKENS)
+    return [
+        text[: max((end for _, end in encoding.offsets), default=0)]
+        for text, encoding in zip(texts, tokenizer.encode_batch(list(texts)), strict=True)
+    ]
+
+
+def token_counts(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.int64]:
+    """Tokens of each text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(scorer.bundle.path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
+
+
+def report(
+    title: str,
+    sites: Sequence[Site],
+    whole: Sequence[Assessment],
+    cut: Sequence[Assessment],
+    ids: Sequence[str],
+) -> None:
+    """Print macro average precision of both, their difference with its interval, and where the evidence stands."""
+    labels = np.array([[policy in site.labels for policy in ids] for site in sites], dtype=np.float32)
+    known = np.ones(labels.shape, dtype=bool)
+    scores = [np.array([assessment.probabilities for assessment in each]) for each in (whole, cut)]
+
+    def macro(rows: NDArray[np.int64], number: int) -> float:
+        return macro_average_precision(scores[number][rows], labels[rows], known[rows])
+
+    everything = np.arange(len(sites))
+    clusters = [str(row) for row in everything]
+    gain = cluster_bootstrap(
+        lambda rows: macro(rows, 0) - macro(rows, 1), clusters, samples=500, seed=0, level=0.95
+    )
+    print(
+        f"{title}: {len(sites)} texts, whole {macro(everything, 0):.3f}, first {FIRST_TOKENS} tokens "
+        f"{macro(everything, 1):.3f}, difference {gain.point:+.3f} [{gain.low:.3f}, {gain.high:.3f}]"
+    )
+    shown = [
+        site.page[0] < finding.spans[0].end and finding.spans[0].start < site.page[1]
+        for site, assessment in zip(sites, whole, strict=True)
+        for finding in assessment.findings
+        if site.page and finding.policy in site.labels and finding.spans
+    ]
+    if shown:
+        print(f"  first span in the violating page: {np.mean(shown):.1%} of {len(shown)} found violations")
+
+
+def main() -> int:
+    """Build the sets, score, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--pages", type=Path, nargs="+", required=True, help="records to join into sites")
+    parser.add_argument("--sites", type=Path, nargs="+", help="records whose form is site")
+    parser.add_argument("--splits", type=Path, help="a run's splits.json: only sites of its test split count")
+    parser.add_argument("--least", type=int, default=12, help="fewest innocent pages of a site (12)")
+    parser.add_argument("--most", type=int, default=40, help="most innocent pages of a site (40)")
+    parser.add_argument("--limit", type=int, default=100, help="most sites with a violating page (100)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    taxonomy = load_taxonomy()
+    scorer = Scorer.load(args.bundle)
+    ids = [policy.id for policy in scorer.policies]
+    sites = join_pages(
+        read_records(args.pages, taxonomy).records,
+        least=args.least,
+        most=args.most,
+        limit=args.limit,
+        seed=args.seed,
+    )
+    whole = list(scorer.assess_many(site.text for site in sites))
+    cut = list(scorer.assess_many(beginnings(scorer, [site.text for site in sites])))
+    long = np.flatnonzero(token_counts(scorer, [site.text for site in sites]) > LONG_TOKENS).tolist()
+    report("joined sites", sites, whole, cut, ids)
+    chosen = ([parts[row] for row in long] for parts in (sites, whole, cut))
+    report(f"joined sites over {LONG_TOKENS:,} tokens", *chosen, ids)
+    if args.sites:
+        records = [r for r in read_records(args.sites, taxonomy).records if r.extra.get("form") == "site"]
+        if args.splits:
+            test = set(SplitManifest.from_json(read_json(args.splits)).ids["test"])
+            records = [record for record in records if record.id in test]
+        own = [Site(record.text, record.labels, None) for record in records]
+        texts = [site.text for site in own]
+        parts = (list(scorer.assess_many(each)) for each in (texts, beginnings(scorer, texts)))
+        report("the corpus's own sites", own, *parts, ids)
+    return 0
+
+
+def guarded() -> int:
+    """Run `main`; a fault in what the user gave is one line."""
+    try:
+        return main()
+    except MerchantGuardError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(guarded())
