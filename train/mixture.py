@@ -14,6 +14,7 @@ NAMES = ("encoder", "ngrams", "gate_encoder", "gate_ngrams", "gate_bias")
 # merchants by other writers. A hundred validation records move them a little, thousands as far as they like.
 _PRIOR = np.array([1.5, 1.0, 1.0, 1.0, 0.0])
 _PRIOR_VARIANCE = 0.1
+_LEAST_SPREAD = 0.2
 _BOUNDS = [(0.0, None), (0.0, None), (0.0, None), (0.0, None), (None, None)]
 
 
@@ -46,7 +47,8 @@ class Mixture(nn.Module):
         gate = gate_encoder * encoder[:, -1:] + gate_bias
         if ngrams is not None:
             gate = gate + gate_ngrams * ngrams[:, -1:]
-        return scores[:, :-1] + nn.functional.logsigmoid(gate)
+        # Written out: exporters turn logsigmoid into log(sigmoid), which is minus infinity far below zero.
+        return scores[:, :-1] + gate.clamp(max=0.0) - torch.log1p(torch.exp(-gate.abs()))
 
 
 def with_any_violation(targets: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +69,9 @@ def _logits(weights: Floats, encoder: Floats, ngrams: Floats, *, gated: bool) ->
 
 
 def _spread(scores: Floats) -> float:
-    """Standard deviation of the scores around their policy's mean; 1 where they do not differ."""
-    return float((scores - scores.mean(axis=0)).std()) or 1.0
+    """Standard deviation of the scores around their policy's mean, but not so little that what is hardly trained would
+    be blown up to rounding errors."""
+    return max(float((scores - scores.mean(axis=0)).std()), _LEAST_SPREAD)
 
 
 def fit_mixture(
