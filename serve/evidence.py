@@ -29,9 +29,9 @@ class EvidenceOptions:
     """
 
     spans: int = 3
-    alone: float = 0.5
+    alone: float = 0.25
     left_out: int = 6
-    near: float = 1.0
+    near: float = 2.0
     shortest: int = 12
     longest: int = 300
 

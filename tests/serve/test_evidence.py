@@ -27,7 +27,8 @@ def spans(policies: list[int], options: EvidenceOptions) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "options", [EvidenceOptions(), EvidenceOptions(alone=1.0), EvidenceOptions(alone=0.0)]
+    "options",
+    [EvidenceOptions(near=1.0), EvidenceOptions(alone=1.0, near=1.0), EvidenceOptions(alone=0.0, near=1.0)],
 )
 def test_the_passages_that_carry_a_policy_come_first(options: EvidenceOptions) -> None:
     assert spans([0], options) == [["The first bad line.", "The other bad line."]]
