@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny real encoder with a tokenizer of its own, and records that it can learn."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,27 +26,36 @@ WORDS = (
 
 
 @pytest.fixture(scope="session")
-def train_tokenizer() -> Callable[..., Any]:
-    """Trains a WordPiece tokenizer of at most `size` pieces on some texts."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def build_tokenizer() -> Callable[..., Any]:
+    """Builds a WordPiece tokenizer of at most `size` pieces: the texts' characters, then their commonest words.
 
-    def train(texts: Sequence[str], *, size: int) -> Tokenizer:
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    Not trained: the library's trainer breaks ties by hash order, and a model of random weights is another one each run.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    def build(texts: Sequence[str], *, size: int) -> Tokenizer:
+        normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        words = [
+            word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        ]
+        characters = sorted(set("".join(words)))
+        common = [word for word, _ in sorted(Counter(words).items(), key=lambda pair: (-pair[1], pair[0]))]
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-        tokenizer.train_from_iterator(
-            texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=special)
-        )
-        ends = [(name, tokenizer.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+        pieces = dict.fromkeys([*special, *characters, *(f"##{c}" for c in characters), *common])
+        vocabulary = {piece: number for number, piece in enumerate(list(pieces)[:size])}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = splitter
+        tokenizer.add_special_tokens(special)
+        ends = [(name, vocabulary[name]) for name in ("[SEP]", "[CLS]")]
         tokenizer.post_processor = processors.BertProcessing(*ends)
         return tokenizer
 
-    return train
+    return build
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Callable[..., Any]) -> Path:
+def tiny_base(tmp_path_factory: pytest.TempPathFactory, build_tokenizer: Callable[..., Any]) -> Path:
     """Folder of a two-layer BERT with random weights and a WordPiece tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
@@ -55,7 +65,7 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Callabl
         " ".join(WORDS),
         "we sell and ship every day to each town alpha beta gamma rule number 0123456789",
     ]
-    tokenizer = train_tokenizer(corpus, size=200)
+    tokenizer = build_tokenizer(corpus, size=200)
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     config = BertConfig(

@@ -26,7 +26,7 @@ TEXTS = [
 
 
 @pytest.fixture(scope="session")
-def base_folder(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Callable[..., Any]) -> Path:
+def base_folder(tmp_path_factory: pytest.TempPathFactory, build_tokenizer: Callable[..., Any]) -> Path:
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = BertConfig(
@@ -38,7 +38,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory, train_tokenizer: Calla
         max_position_embeddings=40,
     )
     BertModel(config).save_pretrained(folder)
-    train_tokenizer(TEXTS, size=120).save(str(folder / "tokenizer.json"))
+    build_tokenizer(TEXTS, size=120).save(str(folder / "tokenizer.json"))
     return folder
 
 
@@ -57,7 +57,10 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
         )
         model = build_model(settings.model, settings.lora, n_policies=3, complete=True).eval()
         for name, weights in model.named_parameters():
-            if "lora_B" in name or name.startswith(("head", "window_scores")):
+            # A louder adapter would leave layer norms so little variance that they blow up rounding.
+            if "lora_B" in name:
+                torch.nn.init.normal_(weights, std=0.1)
+            if name.startswith(("head", "window_scores")):
                 torch.nn.init.normal_(weights, std=0.5)
         if model.ngrams is not None:
             torch.nn.init.normal_(model.ngrams.weight)

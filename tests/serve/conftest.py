@@ -45,8 +45,8 @@ class KnownModel(torch.nn.Module):
 
 
 @pytest.fixture(scope="session")
-def tokenizer(train_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
-    return train_tokenizer(SENTENCES * 3, size=400)
+def tokenizer(build_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
+    return build_tokenizer(SENTENCES * 3, size=400)
 
 
 @pytest.fixture(scope="session")
