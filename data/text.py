@@ -1,8 +1,8 @@
 """Cleaning merchant text, the same way in training and in serving, with a map back to what was written.
 
 Steps: invisible and control characters out; Unicode NFKC (UAX #15); floods of combining marks capped;
-letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); white space
-collapsed. Cleaning clean text changes nothing: each step leaves alone what the steps after it produce.
+letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); words in disguise read
+("v4pe", "v a p e"); white space collapsed. Cleaning clean text changes nothing: each step leaves alone what the steps after it produce.
 
 Real text in another script stays as it is: a look-alike is folded only in a word that mixes scripts, or in
 a word made of look-alikes alone when the text is mostly Latin and holds little else of such scripts.
@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .characters import NEWLINE, SPACE, Codes, Positions, Spans
+from .disguised_words import may_be_disguised, read_disguised
 from .lookalikes import fold_lookalikes
 from .normalise import normalise
 
 # Raised whenever the same text could come out differently; a bundle states the one it was trained with.
-CLEANING_VERSION = 1
+CLEANING_VERSION = 2
+# Each round reads words that the one before could not; text that needs more is not written by people.
+_ROUNDS = 8
 
 _UNTIDY_ASCII = ("  ", " \n", "\n ", "\n\n\n")
 
@@ -59,16 +62,28 @@ def clean(raw: str) -> CleanText:
         codes: Codes = np.frombuffer(raw.encode("ascii"), np.uint8)
     else:
         codes = np.frombuffer(raw.encode("utf-32-le", "surrogatepass"), "<u4")
-    spans = _collapse_white_space(*fold_lookalikes(*normalise(codes)))
+    spans = _read_letters(normalise(codes))
     text = spans[0].astype("<u4").tobytes().decode("utf-32-le")
     return CleanText(text, spans[1].astype(np.int64), spans[2].astype(np.int64))
+
+
+def _read_letters(spans: Spans) -> Spans:
+    """Fold look-alikes, read disguised words, collapse white space: again as long as a word was read, since what it
+    became may decide on its neighbours."""
+    for _ in range(_ROUNDS):
+        spans, near = read_disguised(*fold_lookalikes(*spans))
+        # Wide gaps between letters are single ones only after this.
+        spans, far = read_disguised(*_collapse_white_space(*spans))
+        if not near and not far:
+            break
+    return spans
 
 
 def _is_tidy_ascii(raw: str) -> bool:
     """Whether cleaning would change nothing, by scans in C: a regular expression costs ten times as much."""
     if raw != raw.strip(" \n") or not raw.replace("\n", "").isprintable():
         return False
-    return not any(run in raw for run in _UNTIDY_ASCII)
+    return not any(run in raw for run in _UNTIDY_ASCII) and not may_be_disguised(raw)
 
 
 def _collapse_white_space(codes: Codes, starts: Positions, ends: Positions) -> Spans:

@@ -16,7 +16,10 @@ _AWKWARD = (
     "\u0300\u0301\u0327\u0344\u0489\u0f77\u0f73\u09c7\u09be\u0e47\u1e9b\u0323\u1161\u1100\u11a8\u3164\ufe71"
     "\u200b\u200d\u202e\u00ad\ufe0f\ufeff\u2060\U000e0041\U0001f1fa\U0001f170\ud800\udc00\x00\x1b\x7f\x85"
 )
+# What disguised words are made of, with look-alikes and marks that could change their reading.
+_DISGUISES = "vapeWD013457@$!. -_*|29\u0301\u0338аос\u200bÀ文"
 _texts = st.one_of(
+    st.text(alphabet=st.sampled_from(_DISGUISES), max_size=30),
     st.text(alphabet=st.characters(), max_size=40),
     st.text(alphabet=st.sampled_from(_AWKWARD), max_size=30),
     st.text(alphabet=st.characters(codec="utf-8"), max_size=40),
@@ -173,3 +176,43 @@ def test_work_grows_in_proportion_to_hostile_text() -> None:
     started = time.perf_counter()
     clean(raw)
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        ("buy v4pe and c0c4ine, p1lls, W33D!", "buy vape and cocaine, pills, WeeD!"),
+        ("5t3r01d5 v!agra C@nn@bis $h0p", "steroids viagra Cannabis shop"),
+        ("v a p e  s h o p now", "vape shop now"),
+        ("v  a  p  e", "vape"),
+        ("h.e.r.o.i.n and k_u_s_h", "heroin and kush"),
+        ("w\u200b33\u200bd in a ѕh0р", "weed in a shop"),
+    ],
+)
+def test_disguised_words_are_read(raw: str, read: str) -> None:
+    assert clean(raw).text == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10x50mm, 3x10ml, 500mg, 0.5ml, 4K UHD",
+        "MP3s for the iphone14, PS5s and an RTX4070Ti; COVID19 tests",
+        "j0hn@example.com, info@shop.com, M@example.com.tw",
+        "$4.99, US$50, US$5off",
+        "S M L XL, B2B, H2O, e-liquid, U.S.A, a1b2c3",
+        "Home|Shop|About",
+        "1 2 3 4 5 6",
+        "Sale!Buy now",
+    ],
+)
+def test_what_only_looks_disguised_stays(text: str) -> None:
+    assert clean(text).text == text
+
+
+def test_a_span_in_a_read_word_covers_what_was_written() -> None:
+    raw = "the best v a p e s in town"
+    cleaned = clean(raw)
+    place = cleaned.text.index("vapes")
+    start, end = cleaned.original_span(place, place + 5)
+    assert raw[start:end] == "v a p e s"
