@@ -84,8 +84,8 @@ class LinearBaseline:
     :param quoted: train on quotes and compliant passages too, as the package's own recipe does.
     """
 
-    def __init__(self, features: "Features", *, quoted: bool = False) -> None:
-        self.features, self.quoted = features, quoted
+    def __init__(self, features: "Features", *, quoted: bool = False, cleaned: bool = True) -> None:
+        self.features, self.quoted, self.cleaned = features, quoted, cleaned
         self.head = MaskedLogistic(STRENGTHS[0])
         self.notes: dict[str, Any] = {}
 
@@ -93,7 +93,8 @@ class LinearBaseline:
         """Learn; the strength is the one of `STRENGTHS` with the best macro average precision on `validation`."""
         if self.quoted:
             train = [*train, *quote_records(train), *compliant_passages(train, per_record=2, seed=0)]
-        seen, held = self.features.fit_transform(_texts(train)), self.features.transform(_texts(validation))
+        seen = self.features.fit_transform(self._read(_texts(train)))
+        held = self.features.transform(self._read(_texts(validation)))
         labels, known = label_arrays(train, taxonomy)
         truth, heard = label_arrays(validation, taxonomy)
         heads = [MaskedLogistic(strength).fit(seen, labels, known) for strength in STRENGTHS]
@@ -108,7 +109,15 @@ class LinearBaseline:
 
     def logits(self, records: Sequence[Record]) -> Floats32:
         """Log-odds (N, K)."""
-        return self.head.logits(self.features.transform(_texts(records)))
+        return self.logits_of(_texts(records))
+
+    def logits_of(self, texts: Sequence[str]) -> Floats32:
+        """Log-odds (N, K) of bare texts."""
+        return self.head.logits(self.features.transform(self._read(texts)))
+
+    def _read(self, texts: Sequence[str]) -> list[str]:
+        """The texts cleaned, so that a baseline reads exactly what the encoder reads, unless it is not to be."""
+        return [clean(text).text for text in texts] if self.cleaned else list(texts)
 
 
 class Features(Protocol):
@@ -230,8 +239,7 @@ def _package_folder(package: str) -> Path:
 
 
 def _texts(records: Sequence[Record]) -> list[str]:
-    """The cleaned texts, so that a baseline reads exactly what the encoder reads."""
-    return [clean(record.text).text for record in records]
+    return [record.text for record in records]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.augment import disguised_copies
 from ..data.corpus_files import corpus_paths
 from ..data.errors import RunError
 from ..data.files import sha256_file
@@ -85,7 +86,8 @@ def training_records(records: Sequence[Record], settings: DataSettings, *, seed:
     """What the model is fitted on: the training split, and of it the passages that the settings want."""
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
-    return [*records, *quotes, *passages]
+    short = [*quotes, *passages]
+    return [*records, *short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)]
 
 
 def labelled_windows(

@@ -153,6 +153,8 @@ class DataSettings(_Group):
     compliant_passages: int = Field(default=0, ge=0)
     """Passages of each compliant training record that become records of their own, so that not every short
     text is a violation."""
+    disguised_copies: int = Field(default=0, ge=0)
+    """Copies of each quote and compliant passage with broken and misspelt words, trained on as well."""
 
     @property
     def fractions(self) -> dict[str, float]:
