@@ -113,3 +113,21 @@ def test_what_lies_beyond_the_bound_is_not_read() -> None:
 def test_any_string_gives_text(text: str, tags: list[str]) -> None:
     html_to_text("".join(tags) + text).encode("utf-8")
     html_to_text(text.join(tags)).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<span style="display:none">xq</span>',
+        "<i class=x style='color:red; font-size : 0px'>z</i>",
+        "<B hidden>no</B>",
+        '<em style="visibility:hidden">..</em>',
+    ],
+)
+def test_letters_hidden_inside_a_word_are_left_out(hidden: str) -> None:
+    assert html_to_text(f"<p>we sell va{hidden}pes here</p>") == "we sell vapes here"
+
+
+def test_what_is_hidden_between_words_or_only_small_stays() -> None:
+    page = '<p>we sell <span style="display:none">kratom</span> and te<span style="font-size:0.8em">a</span>s</p>'
+    assert html_to_text(page) == "we sell kratom and teas"
