@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, logsumexp
 from torch import Tensor, nn
 
 Floats = NDArray[np.float64]
@@ -15,18 +15,20 @@ NAMES = ("encoder", "ngrams", "gate_encoder", "gate_ngrams", "gate_bias")
 _PRIOR = np.array([1.5, 1.0, 1.0, 1.0, 0.0])
 _PRIOR_VARIANCE = 0.1
 _LEAST_SPREAD = 0.2
+# How much of the strongest policies' score the others give up. Not fitted: it pays on texts of one policy, most of any
+# data, and costs on texts of several, which a fit would hardly see (measured: bench/README.md).
+COMPETITION = 0.2
 _BOUNDS = [(0.0, None), (0.0, None), (0.0, None), (0.0, None), (None, None)]
 
 
 class Mixture(nn.Module):
-    """Policy logits from the scores of both parts: a weighted sum, and with a gate
+    """Policy logits from the scores of both parts: a weighted sum, some competition, and with a gate
 
-        logit_k = c_k + log sigmoid(gate_encoder * a_e + gate_ngrams * a_n + gate_bias)
+        logit_k = c_k - COMPETITION * logsumexp(c) + log sigmoid(gate_encoder * a_e + gate_ngrams * a_n + gate_bias)
 
     where c is the weighted sum for the policies, and a_e and a_n are each part's score of "some violation". What
     tells compliant merchants from others ("we ask for a licence", "we do not sell") is learnt from the
-    violations of all policies together, not from the few of each. The policies do not compete: subtracting a share of
-    logsumexp(c) ranks texts with one violation a little better and those with several much worse.
+    violations of all policies together, not from the few of each.
 
     :param gated: whether the scores carry a last column, that of "some violation".
     """
@@ -42,13 +44,15 @@ class Mixture(nn.Module):
         """Logits (B, K) from the scores of encoder and n-gram branch, each (B, K), or (B, K + 1) when gated."""
         by_encoder, by_ngrams, gate_encoder, gate_ngrams, gate_bias = self.weights.unbind()
         scores = by_encoder * encoder if ngrams is None else by_encoder * encoder + by_ngrams * ngrams
+        policies = scores[:, :-1] if self.gated else scores
+        logits = policies - COMPETITION * torch.logsumexp(policies, dim=1, keepdim=True)
         if not self.gated:
-            return scores
+            return logits
         gate = gate_encoder * encoder[:, -1:] + gate_bias
         if ngrams is not None:
             gate = gate + gate_ngrams * ngrams[:, -1:]
         # Written out: exporters turn logsigmoid into log(sigmoid), which is minus infinity far below zero.
-        return scores[:, :-1] + gate.clamp(max=0.0) - torch.log1p(torch.exp(-gate.abs()))
+        return logits + gate.clamp(max=0.0) - torch.log1p(torch.exp(-gate.abs()))
 
 
 def with_any_violation(targets: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +65,12 @@ def with_any_violation(targets: np.ndarray, known: np.ndarray) -> tuple[np.ndarr
 def _logits(weights: Floats, encoder: Floats, ngrams: Floats, *, gated: bool) -> Floats:
     by_encoder, by_ngrams, gate_encoder, gate_ngrams, gate_bias = weights
     scores = by_encoder * encoder + by_ngrams * ngrams
+    policies = scores[:, :-1] if gated else scores
+    logits: Floats = policies - COMPETITION * logsumexp(policies, axis=1, keepdims=True)
     if not gated:
-        return scores
+        return logits
     gate = gate_encoder * encoder[:, -1:] + gate_ngrams * ngrams[:, -1:] + gate_bias
-    logits: Floats = scores[:, :-1] + log_expit(gate)
-    return logits
+    return np.asarray(logits + log_expit(gate))
 
 
 def _spread(scores: Floats) -> float:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, logsumexp
 
 from merchantguard.train.metrics import any_violation_auroc, macro_average_precision
-from merchantguard.train.mixture import NAMES, Mixture, fit_mixture, with_any_violation
+from merchantguard.train.mixture import COMPETITION, NAMES, Mixture, fit_mixture, with_any_violation
 
 
 def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,12 +37,12 @@ def test_the_logits_are_those_of_the_formula() -> None:
     w = dict(zip(NAMES, mixture.weights.tolist(), strict=True))
     c = w["encoder"] * encoder[:, :3] + w["ngrams"] * ngrams[:, :3]
     gate = w["gate_encoder"] * encoder[:, 3:] + w["gate_ngrams"] * ngrams[:, 3:] + w["gate_bias"]
-    expected = c + log_expit(gate)
+    expected = c - COMPETITION * logsumexp(c, axis=1, keepdims=True) + log_expit(gate)
     given = mixture(torch.from_numpy(encoder).float(), torch.from_numpy(ngrams).float())
     np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
 
 
-def test_without_a_gate_it_is_a_weighted_sum() -> None:
+def test_without_a_gate_it_is_a_weighted_sum_with_competition() -> None:
     encoder, ngrams, labels = _world(200, seed=2)
     known = np.ones_like(labels, dtype=bool)
     mixture = fit_mixture(encoder[:, :3], ngrams[:, :3], labels, known, gated=False)
@@ -50,8 +50,9 @@ def test_without_a_gate_it_is_a_weighted_sum() -> None:
     assert by_encoder > 0
     assert by_ngrams > 0
     given = mixture(torch.from_numpy(encoder[:, :3]).float(), torch.from_numpy(ngrams[:, :3]).float())
+    c = by_encoder * encoder[:, :3] + by_ngrams * ngrams[:, :3]
     np.testing.assert_allclose(
-        given.numpy(), by_encoder * encoder[:, :3] + by_ngrams * ngrams[:, :3], atol=1e-5
+        given.numpy(), c - COMPETITION * logsumexp(c, axis=1, keepdims=True), atol=1e-5
     )
 
 
