@@ -108,6 +108,8 @@ class StepPlan:
     :param most: most records in a micro-batch.
     :param accumulate: micro-batches of one process to a step.
     :param world: number of processes; a step holds `accumulate * world` micro-batches.
+    :param versions: groups of rows that are one record in other words: an epoch takes one of each, in turn. Empty: every
+        row is a record.
     """
 
     def __init__(
@@ -120,14 +122,17 @@ class StepPlan:
         world: int = 1,
         seed: int = 0,
         pool: int = 24,
+        versions: Sequence[Sequence[int]] = (),
     ) -> None:
-        if len(table) < world:
-            raise ValueError(f"{len(table)} records cannot be shared by {world} processes")
+        self.versions = versions or [(row,) for row in range(len(table))]
+        if len(self.versions) < world:
+            raise ValueError(f"{len(self.versions)} records cannot be shared by {world} processes")
         self.table, self.budget, self.most = table, budget, most
         self.accumulate, self.world, self.seed, self.pool = accumulate, world, seed, pool
 
-    def _micro_batches(self, random: np.random.Generator) -> list[list[int]]:
-        order = random.permutation(len(self.table))
+    def _micro_batches(self, number: int, random: np.random.Generator) -> list[list[int]]:
+        rows = np.array([group[(number + place) % len(group)] for place, group in enumerate(self.versions)])
+        order = rows[random.permutation(len(rows))]
         longest, n_windows = self.table.longest, self.table.n_windows
         batches: list[list[int]] = []
         size = self.pool * self.most
@@ -140,7 +145,7 @@ class StepPlan:
     def epoch(self, number: int) -> list[list[list[int]]]:
         """Steps of epoch `number`: lists of micro-batches, their count a multiple of `world`."""
         random = np.random.default_rng([self.seed, number])
-        batches = self._micro_batches(random)
+        batches = self._micro_batches(number, random)
         per_step = self.accumulate * self.world
         steps = [batches[i : i + per_step] for i in range(0, len(batches), per_step)]
         while len(steps[-1]) % self.world:

@@ -82,20 +82,34 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
     return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
 
 
-def training_records(records: Sequence[Record], settings: DataSettings, *, seed: int) -> list[Record]:
-    """What the model is fitted on: the training split, and of it the passages that the settings want."""
+def training_records(
+    records: Sequence[Record], settings: DataSettings, *, seed: int
+) -> tuple[list[Record], list[tuple[int, ...]]]:
+    """What the model is fitted on: the training split, of it the passages that the settings want, and their disguised
+    copies; and the rows that are versions of one record (`Labelled.versions`)."""
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
     short = [*quotes, *passages]
-    return [*records, *short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)]
+    copies = disguised_copies(short, per_record=settings.disguised_copies, seed=seed)
+    versions: list[tuple[int, ...]] = [(row,) for row in range(len(records))]
+    first_copy = len(records) + len(short)
+    for number in range(len(short)):
+        start = first_copy + number * settings.disguised_copies
+        versions.append((len(records) + number, *range(start, start + settings.disguised_copies)))
+    return [*records, *short, *copies], versions
 
 
 def labelled_windows(
-    records: Sequence[Record], taxonomy: Taxonomy, tokenizer: WindowTokenizer, folder: Path
+    records: Sequence[Record],
+    taxonomy: Taxonomy,
+    tokenizer: WindowTokenizer,
+    folder: Path,
+    *,
+    versions: Sequence[Sequence[int]] = (),
 ) -> Labelled:
     """Clean, tokenise and store the windows of `records` under `folder`, with their labels."""
     targets, known = label_arrays(records, taxonomy)
-    return Labelled(build_window_table(records, tokenizer, folder), targets, known)
+    return Labelled(build_window_table(records, tokenizer, folder), targets, known, versions)
 
 
 def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:

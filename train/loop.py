@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +32,14 @@ from .windows import WindowTable
 class Labelled:
     """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
 
-    For training a model with a gate, a last column more: "some violation".
+    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows that are one
+    record in other words, of which an epoch takes one; empty where every row is a record.
     """
 
     table: WindowTable
     targets: np.ndarray
     known: np.ndarray
+    versions: Sequence[Sequence[int]] = ()
 
 
 class Trainer:
@@ -67,6 +70,7 @@ class Trainer:
             accumulate=optim.accumulate,
             world=accelerator.num_processes,
             seed=settings.seed,
+            versions=train.versions,
         )
         self.total_steps = self._total_steps()
         self.steps_in_epoch = 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,15 @@ def _accelerator(settings: Settings, folder: Path) -> Accelerator:
 
 def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict[str, Labelled]:
     tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
-    records = {
-        **data.records,
-        "train": training_records(data.records["train"], settings.data, seed=settings.seed),
-    }
+    train, versions = training_records(data.records["train"], settings.data, seed=settings.seed)
     return {
-        split: labelled_windows(records[split], data.taxonomy, tokenizer, folder / "windows" / split)
+        split: labelled_windows(
+            train if split == "train" else data.records[split],
+            data.taxonomy,
+            tokenizer,
+            folder / "windows" / split,
+            versions=versions if split == "train" else (),
+        )
         for split in SPLIT_NAMES
     }
 
@@ -97,7 +101,8 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
         start_from_descriptions(model, [w.windows[0].ids for w in tokenizer.encode_batch(texts)])
     train = tables["train"]
     if settings.model.gate:
-        train = Labelled(train.table, *with_any_violation(train.targets, train.known))
+        targets, known = with_any_violation(train.targets, train.known)
+        train = replace(train, targets=targets, known=known)
     trainer = Trainer(
         model,
         settings,

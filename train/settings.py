@@ -154,7 +154,8 @@ class DataSettings(_Group):
     """Passages of each compliant training record that become records of their own, so that not every short
     text is a violation."""
     disguised_copies: int = Field(default=0, ge=0)
-    """Copies of each quote and compliant passage with broken and misspelt words, trained on as well."""
+    """Copies of each quote and compliant passage with broken and misspelt words: epochs take the passage and its copies
+    in turn, the n-gram branch learns from all of them."""
 
     @property
     def fractions(self) -> dict[str, float]:

@@ -62,6 +62,16 @@ def test_epochs_differ_and_seeds_differ() -> None:
     assert plans[0].epoch(0) != plans[1].epoch(0)
 
 
+def test_an_epoch_takes_one_version_of_a_record_and_the_next_epoch_the_next() -> None:
+    table = FakeTable([[length] for length in range(2, 12)])
+    plan = StepPlan(table, budget=64, most=4, versions=[(0,), (1, 2), (3, 4, 5)])
+    taken = [sorted(row for step in plan.epoch(e) for batch in step for row in batch) for e in range(6)]
+    assert all(len(rows) == 3 and rows[0] == 0 for rows in taken)
+    assert sorted({rows[1] for rows in taken}) == [1, 2]
+    assert sorted({rows[2] for rows in taken}) == [3, 4, 5]
+    assert taken[0] != taken[1]
+
+
 def test_collate_groups_like_lengths_and_remembers_the_owner() -> None:
     batch = collate(FakeTable([[4, 5], [2]]), [1, 0])
     assert [ids.tolist() for ids, _ in batch.groups] == [[[7, 7, 7, 7, 7], [7, 7, 7, 7, 0]], [[7, 7]]]
