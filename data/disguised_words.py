@@ -11,17 +11,27 @@ import numpy as np
 
 from .characters import Codes, Mask, Positions, Spans
 
-_LETTERS = str.maketrans("013457@$!", "oieastasi")
+_LETTERS = str.maketrans("0345789@$!", "oeastbgasi")
+# A "1" is an l before a vowel at the start, between vowels and after letters that l follows, after a vowel but for "in";
+# else an i.
+_ONE_IS_L = re.compile(
+    r"(?:(?<![a-z])|(?<=[aeiou]))1(?=[aeiouy])|(?<=[bcfgkp])1(?=[aeiou])|(?<=[aeu])1(?![aeioun])",
+    re.IGNORECASE,
+)
 # Four or more single characters with one and the same separator between them.
 _SET_APART = re.compile(
     r"(?<![^\W_])[A-Za-z0-9@$]([ .\-_*/|~])[A-Za-z0-9@$](?:\1[A-Za-z0-9@$]){2,}(?![^\W_])"
 )
 _LETTERS_SET_APART = 3
-# A letter, one or two stand-ins, a letter: what a word must hold to be looked at.
-_STAND_IN = re.compile(r"[A-Za-z](?:[013457@$]{1,2}|(?<=[a-z])!(?=[a-z]))[A-Za-z]")
-_WORD = re.compile(r"(?:[A-Za-z0-9@$]|(?<=[a-z])!(?=[a-z])){4,}")
-_INNER = re.compile(r"(?<=[A-Za-z])[013457@$!]{1,2}(?=[A-Za-z])")
-_NO_WORD = re.compile(r"[2689]|\$[0-9]|[0-9@$]{3}|^[A-Za-z]+[0-9]+s?$")
+# A letter, some stand-ins, a letter: what a word must hold to be looked at.
+_STAND_IN = re.compile(r"[A-Za-z][01345789@$!]{1,4}[A-Za-z]")
+_WORD = re.compile(r"(?:[A-Za-z0-9@$]|(?<=[a-z0-9@$])!(?=[a-z0-9@$])){4,}")
+_INNER = re.compile(r"(?<=[A-Za-z])[01345789@$!]{1,4}(?=[A-Za-z])")
+_SIGN = re.compile(r"[@$!]")
+# Digits that stand for no letter, five in a row, a model or a plural ("MP3s"), a number set off by "!".
+_NO_WORD = re.compile(r"[26]|[0-9@$!]{5}|^[A-Za-z]+[0-9]+s?$|![0-9]{2}")
+# What may be a size, a price or a model unless there are stand-ins in other places too: "10x50mm", "US$5off", "X4070Ti".
+_NUMBER = re.compile(r"^[0-9]|\$[0-9]|[0-9]{3}")
 _ADDRESS = re.compile(r"@[A-Za-z0-9-]*\.[A-Za-z]")
 
 
@@ -61,20 +71,20 @@ def _with_letters(text: str) -> Codes:
     codes = codes.copy()
     for match in _WORD.finditer(text):
         if _is_disguised(match[0]) and not _goes_on(text, match):
-            letters = match[0].translate(_LETTERS)
+            letters = _ONE_IS_L.sub("l", match[0].translate(_LETTERS)).replace("1", "i")
             codes[match.start() : match.end()] = np.frombuffer(letters.encode("utf-32-le"), "<u4")
     return codes
 
 
 def _is_disguised(word: str) -> bool:
-    inner = len(_INNER.findall(word))
+    inner = _INNER.findall(word)
     if not inner or _NO_WORD.search(word):
         return False
-    # "10x50mm" starts with a number; "5t3r01d" has stand-ins in several places.
-    if word[0].isdigit() and inner < 2:
+    if _NUMBER.search(word) and len(inner) < 2:
         return False
     letters = sum(map(str.isalpha, word))
-    return letters >= 3 or 2 * letters >= len(word)
+    # "A1B2" is a code: a disguise has more letters, or signs that codes do not have.
+    return letters >= 3 or (2 * letters >= len(word) and word != word.upper()) or bool(_SIGN.search(word))
 
 
 def _goes_on(text: str, match: re.Match[str]) -> bool:

@@ -181,8 +181,9 @@ def test_work_grows_in_proportion_to_hostile_text() -> None:
 @pytest.mark.parametrize(
     ("raw", "read"),
     [
-        ("buy v4pe and c0c4ine, p1lls, W33D!", "buy vape and cocaine, pills, WeeD!"),
+        ("buy v4pe and c0c4ine, p1lls, w33d!", "buy vape and cocaine, pills, weed!"),
         ("5t3r01d5 v!agra C@nn@bis $h0p", "steroids viagra Cannabis shop"),
+        ("rep1ica, hero1n, v1agra, c4nn48i$", "replica, heroin, viagra, cannabis"),
         ("v a p e  s h o p now", "vape shop now"),
         ("v  a  p  e", "vape"),
         ("h.e.r.o.i.n and k_u_s_h", "heroin and kush"),
