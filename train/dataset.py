@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..data.augment import disguised_copies
 from ..data.corpus_files import corpus_paths
+from ..data.description_records import description_records
 from ..data.errors import RunError
 from ..data.files import sha256_file
 from ..data.policy import Taxonomy, load_taxonomy
@@ -83,13 +84,14 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
 
 
 def training_records(
-    records: Sequence[Record], settings: DataSettings, *, seed: int
+    records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
 ) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """What the model is fitted on: the training split, of it the passages that the settings want, and their disguised
-    copies; and the rows that are versions of one record (`Labelled.versions`)."""
+    """What the model is fitted on: the training split, of it the passages that the settings want, the taxonomy's own
+    wording, and disguised copies of these short ones; and the rows that are versions of one record (`Labelled.versions`)."""
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
-    short = [*quotes, *passages]
+    described = description_records(taxonomy) if settings.descriptions else []
+    short = [*quotes, *passages, *described]
     copies = disguised_copies(short, per_record=settings.disguised_copies, seed=seed)
     versions: list[tuple[int, ...]] = [(row,) for row in range(len(records))]
     first_copy = len(records) + len(short)

@@ -72,7 +72,9 @@ def _accelerator(settings: Settings, folder: Path) -> Accelerator:
 
 def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict[str, Labelled]:
     tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
-    train, versions = training_records(data.records["train"], settings.data, seed=settings.seed)
+    train, versions = training_records(
+        data.records["train"], data.taxonomy, settings.data, seed=settings.seed
+    )
     return {
         split: labelled_windows(
             train if split == "train" else data.records[split],

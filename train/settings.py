@@ -153,8 +153,10 @@ class DataSettings(_Group):
     compliant_passages: int = Field(default=0, ge=0)
     """Passages of each compliant training record that become records of their own, so that not every short
     text is a violation."""
+    descriptions: bool = False
+    """Train on what the taxonomy says that each policy covers and does not cover, too."""
     disguised_copies: int = Field(default=0, ge=0)
-    """Copies of each quote and compliant passage with broken and misspelt words: epochs take the passage and its copies
+    """Copies of each quote, passage and description with broken and misspelt words: epochs take the passage and its copies
     in turn, the n-gram branch learns from all of them."""
 
     @property

@@ -88,11 +88,15 @@ def test_the_card_says_what_the_bundle_is(bundle: Bundle) -> None:
     ],
 )
 def test_every_kind_of_model_passes_the_gate(
-    make_run: Callable[..., LoadedRun], tmp_path: Path, settings: dict[str, Any]
+    make_run: Callable[..., LoadedRun],
+    tmp_path: Path,
+    settings: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     bundle = export_bundle(make_run(**settings), tmp_path / "bundle", texts=TEXTS)
     assert len(bundle.document["parity"]) == 2
     assert bundle.pooling == settings.get("window_pooling", "max")
+    assert capsys.readouterr().out == "", "standard output is the command's own"
 
 
 def test_a_graph_that_says_something_else_is_refused(
