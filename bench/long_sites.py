@@ -25,7 +25,7 @@ from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
 from merchantguard.data.splits import SplitManifest
-from merchantguard.serve import Assessment, Scorer
+from merchantguard.serve import Assessment, EvidenceOptions, Scorer
 from merchantguard.train.metrics import cluster_bootstrap, macro_average_precision
 
 FIRST_TOKENS = 512
@@ -91,7 +91,7 @@ def report(
     cut: Sequence[Assessment],
     ids: Sequence[str],
 ) -> None:
-    """Print macro average precision of both, their difference with its interval, and where the evidence stands."""
+    """Print macro average precision of both, and their difference with its interval."""
     labels = np.array([[policy in site.labels for policy in ids] for site in sites], dtype=np.float32)
     known = np.ones(labels.shape, dtype=bool)
     scores = [np.array([assessment.probabilities for assessment in each]) for each in (whole, cut)]
@@ -108,14 +108,18 @@ def report(
         f"{title}: {len(sites)} texts, whole {macro(everything, 0):.3f}, first {FIRST_TOKENS} tokens "
         f"{macro(everything, 1):.3f}, difference {gain.point:+.3f} [{gain.low:.3f}, {gain.high:.3f}]"
     )
+
+
+def report_evidence(sites: Sequence[Site], assessments: Sequence[Assessment]) -> None:
+    """Print how often the first span of a found violation stands in the violating page."""
     shown = [
         site.page[0] < finding.spans[0].end and finding.spans[0].start < site.page[1]
-        for site, assessment in zip(sites, whole, strict=True)
+        for site, assessment in zip(sites, assessments, strict=True)
         for finding in assessment.findings
         if site.page and finding.policy in site.labels and finding.spans
     ]
     if shown:
-        print(f"  first span in the violating page: {np.mean(shown):.1%} of {len(shown)} found violations")
+        print(f"first span in the violating page: {np.mean(shown):.1%} of {len(shown)} found violations")
 
 
 def main() -> int:
@@ -129,11 +133,17 @@ def main() -> int:
     parser.add_argument("--splits", type=Path, help="a run's splits.json: only sites of its test split count")
     parser.add_argument("--least", type=int, default=12, help="fewest innocent pages of a site (12)")
     parser.add_argument("--most", type=int, default=40, help="most innocent pages of a site (40)")
-    parser.add_argument("--limit", type=int, default=100, help="most sites with a violating page (100)")
+    parser.add_argument("--limit", type=int, default=60, help="most sites with a violating page (60)")
+    parser.add_argument(
+        "--evidence",
+        type=int,
+        default=30,
+        help="sites whose evidence is looked at: it costs most of the time (30)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     taxonomy = load_taxonomy()
-    scorer = Scorer.load(args.bundle)
+    scorer = Scorer.load(args.bundle, evidence=EvidenceOptions(spans=0))
     ids = [policy.id for policy in scorer.policies]
     sites = join_pages(
         read_records(args.pages, taxonomy).records,
@@ -148,6 +158,9 @@ def main() -> int:
     report("joined sites", sites, whole, cut, ids)
     chosen = ([parts[row] for row in long] for parts in (sites, whole, cut))
     report(f"joined sites over {LONG_TOKENS:,} tokens", *chosen, ids)
+    shown = [site for site in sites if site.page][: args.evidence]
+    with_evidence = Scorer.load(args.bundle, evidence=EvidenceOptions(spans=1))
+    report_evidence(shown, list(with_evidence.assess_many(site.text for site in shown)))
     if args.sites:
         records = [r for r in read_records(args.sites, taxonomy).records if r.extra.get("form") == "site"]
         if args.splits:
