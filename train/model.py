@@ -1,5 +1,6 @@
 """The classifier: an encoder, its adapter, pooling over tokens, one logit per policy and window."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ def _add_adapter(encoder: nn.Module, lora: LoraSettings, model: ModelSettings) -
         use_dora=lora.dora,
         init_lora_weights=True if lora.init == "default" else lora.init,  # type: ignore[arg-type]
     )
-    return get_peft_model(encoder, config)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        # peft still asks transformers by the old name; no user can act on that.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        return get_peft_model(encoder, config)  # type: ignore[arg-type]
 
 
 def build_model(
