@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from evasion import FALSE_ALARMS, any_violation, bundle_model
+from evasion import alarm_limit, bundle_model
+from guard import guarded
 
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.policy import Taxonomy, load_taxonomy
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
+from merchantguard.train.metrics import any_violation
 
 DENIALS = (
     "Sorry, we don't carry {} of any kind.",
@@ -78,9 +79,10 @@ def main() -> int:
     taxonomy = load_taxonomy()
     model = bundle_model(args.bundle, cleaned=True)
     records = read_records(args.records, taxonomy).records
-    before = any_violation(model([record.text for record in records]))
+    probabilities = model([record.text for record in records])
+    before = any_violation(probabilities)
     violating = np.array([bool(record.labels) for record in records])
-    limit = float(np.quantile(before[~violating], 1 - FALSE_ALARMS))
+    limit = alarm_limit(probabilities[~violating])
     sets: list[tuple[str, bool, Change]] = [
         ("compliant, denials taken out", False, without_denials),
         ("compliant, a denial added", False, with_denial(taxonomy)),
@@ -119,14 +121,5 @@ def _row(
     )
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

@@ -18,11 +18,11 @@ from unittest import mock
 import evasion_attacks as attacks
 import numpy as np
 from baselines import LinearBaseline, NgramFeatures
+from guard import guarded
 from numpy.typing import NDArray
 from scipy.special import expit
 
 import merchantguard.serve.scorer as serving
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import read_json, write_json
 from merchantguard.data.html import html_to_text
 from merchantguard.data.policy import Taxonomy, load_taxonomy
@@ -31,7 +31,7 @@ from merchantguard.data.record import Record, label_arrays
 from merchantguard.data.splits import SplitManifest
 from merchantguard.data.text import CleanText
 from merchantguard.serve import EvidenceOptions, Scorer
-from merchantguard.train.metrics import Interval, cluster_bootstrap, macro_average_precision
+from merchantguard.train.metrics import Interval, any_violation, cluster_bootstrap, macro_average_precision
 
 FALSE_ALARMS = 0.1
 PAGE = "markup"
@@ -115,8 +115,7 @@ class Measure:
         self.violating = (self.labels * self.known).max(axis=1) > 0
         self.samples = samples
         self.clean = clean
-        compliant = any_violation(clean)[~self.violating]
-        self.limit = float(np.quantile(compliant, 1 - FALSE_ALARMS))
+        self.limit = alarm_limit(clean[~self.violating])
 
     def recall(self, probabilities: Probabilities, rows: NDArray[np.int64]) -> float:
         """Share of violating rows above the limit."""
@@ -140,9 +139,9 @@ class Measure:
         }
 
 
-def any_violation(probabilities: Probabilities) -> NDArray[np.float64]:
-    """1 - product(1 - p) of each row, what the scorer calls any violation."""
-    return 1.0 - np.prod(1.0 - probabilities.astype(np.float64), axis=1)
+def alarm_limit(compliant: Probabilities) -> float:
+    """The probability of any violation that `FALSE_ALARMS` of the compliant rows (N, K) pass."""
+    return float(np.quantile(any_violation(compliant), 1 - FALSE_ALARMS))
 
 
 def measure(
@@ -226,14 +225,5 @@ def main() -> int:
     return 0
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from guard import guarded
 
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import read_json
 from merchantguard.data.passages import split_passages
 from merchantguard.data.readers import read_records
@@ -129,14 +129,5 @@ def main() -> int:
     return 0
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from guard import guarded
 from numpy.typing import NDArray
 
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import read_json
 from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.readers import read_records
@@ -173,14 +173,5 @@ def main() -> int:
     return 0
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from baselines import NgramFeatures
+from guard import guarded
 from numpy.typing import NDArray
-from package_model import PackageModel
-from quality_data import load_quality_data
+from package_model import train_ours
+from quality_data import load_corpus_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import write_json
 from merchantguard.data.policy import Policy, Taxonomy, load_taxonomy
 from merchantguard.data.record import Record
@@ -34,9 +33,7 @@ from merchantguard.data.text import clean
 from merchantguard.train.dataset import window_tokenizer
 from merchantguard.train.model import PolicyModel, build_model
 from merchantguard.train.run import LoadedRun
-from merchantguard.train.settings import load_settings
 
-SETTINGS_FILE = Path(__file__).resolve().parents[1] / "configs" / "minilm.yaml"
 DRAWS = 5
 STRENGTH = 1.0
 Floats = NDArray[np.float64]
@@ -182,24 +179,14 @@ def main() -> int:
     args = parser.parse_args()
     taxonomy = load_taxonomy()
     held_out = list(taxonomy.ids[1::4]) if args.held_out == "every fourth" else args.held_out.split(",")
-    data = load_quality_data(
-        taxonomy,
-        corpus=corpus_paths(),
-        benchmarks=None,
-        merchants=args.validation,
-        train_on_real=False,
-        limit=0,
-        split_seed=0,
-        tell=print,
-    )
+    data = load_corpus_data(taxonomy, merchants=args.validation)
     test = data.tests[args.validation.name].records
     known = known_taxonomy(taxonomy, held_out)
-    settings = load_settings(SETTINGS_FILE, overrides=[f"seed={args.seed}", "loop.trackers=[]", *args.set])
-    model = PackageModel(settings)
+    model = train_ours(seed=args.seed, overrides=args.set)
     seen = [[r for r in part if not set(r.labels) & set(held_out)] for part in (data.train, data.validation)]
     model.fit(*seen, known)
     run = model.run
-    base = build_model(settings.model, settings.lora, n_policies=len(known)).eval()
+    base = build_model(run.settings.model, run.settings.lora, n_policies=len(known)).eval()
     models = {
         "ours, trained without them": ByEncoder(run.model, run, taxonomy, data.train, test).scores,
         "base encoder": ByEncoder(base, run, taxonomy, data.train, test).scores,
@@ -222,14 +209,5 @@ def main() -> int:
     return 0
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

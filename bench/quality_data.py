@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmark_data import load_benchmarks, load_sources, split_by_group, subsample
 
+from merchantguard.data.corpus_files import corpus_paths
 from merchantguard.data.errors import RecordError
 from merchantguard.data.policy import Taxonomy
 from merchantguard.data.readers import read_records
@@ -79,6 +80,23 @@ def load_quality_data(
             seen = train_on_real and not sources[folder].out_of_distribution
             tests[folder] = TestSet(rows, "in" if seen else "out")
     return QualityData(parts["train"], parts["validation"], parts["calibration"], tests)
+
+
+def load_corpus_data(taxonomy: Taxonomy, *, merchants: Path) -> QualityData:
+    """The shipped corpus alone, divided as a quickstart divides it, and the merchants as a test set.
+
+    :raises RecordError: if a file has a bad row.
+    """
+    return load_quality_data(
+        taxonomy,
+        corpus=corpus_paths(),
+        benchmarks=None,
+        merchants=merchants,
+        train_on_real=False,
+        limit=0,
+        split_seed=0,
+        tell=print,
+    )
 
 
 def _merchant_sets(folder: Path, taxonomy: Taxonomy) -> dict[str, TestSet]:

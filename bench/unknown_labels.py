@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from baselines import Job, run_alone, tfidf
-from quality_data import QualityData, load_quality_data
+from guard import guarded
+from quality_data import QualityData, load_corpus_data
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import MerchantGuardError
 from merchantguard.data.files import write_json
 from merchantguard.data.policy import Taxonomy, load_taxonomy
 from merchantguard.data.record import Record, label_arrays
@@ -88,16 +87,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
     taxonomy = load_taxonomy()
-    data = load_quality_data(
-        taxonomy,
-        corpus=corpus_paths(),
-        benchmarks=None,
-        merchants=args.validation,
-        train_on_real=False,
-        limit=0,
-        split_seed=0,
-        tell=print,
-    )
+    data = load_corpus_data(taxonomy, merchants=args.validation)
     everything: dict[str, list[dict[str, dict[str, float]]]] = {}
     for name in args.models.split(","):
         everything[name] = [
@@ -117,14 +107,5 @@ def main() -> int:
     return 0
 
 
-def guarded() -> int:
-    """Run `main`; a fault in what the user gave is one line."""
-    try:
-        return main()
-    except MerchantGuardError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
 if __name__ == "__main__":
-    sys.exit(guarded())
+    sys.exit(guarded(main))

@@ -2,7 +2,8 @@
 
 Steps: invisible and control characters out; Unicode NFKC (UAX #15); floods of combining marks capped;
 letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); words in disguise read
-("v4pe", "v a p e"); white space collapsed. Cleaning clean text changes nothing: each step leaves alone what the steps after it produce.
+("v4pe", "v a p e"); white space collapsed. Cleaning clean text changes nothing: the steps are repeated until no word is
+read any more.
 
 Real text in another script stays as it is: a look-alike is folded only in a word that mixes scripts, or in
 a word made of look-alikes alone when the text is mostly Latin and holds little else of such scripts.

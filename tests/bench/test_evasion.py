@@ -5,12 +5,13 @@ import random
 import evasion_attacks as attacks
 import numpy as np
 import pytest
-from evasion import Measure, any_violation, attacked_sets
+from evasion import Measure, attacked_sets
 
 from merchantguard.data.html import html_to_text
 from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.record import parse_record
 from merchantguard.data.text import clean
+from merchantguard.train.metrics import any_violation
 
 TEXT = "Buy crimson lanterns here\nShipped overnight with tracking and without questions"
 
