@@ -88,12 +88,22 @@ def load_benchmarks(
         if not path.is_file():
             on_missing(f"{path} is not there: {source.folder} is left out")
             continue
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            loaded[source.folder] = [
-                read_row(json.loads(line), source, taxonomy, row_number=number)
-                for number, line in enumerate(lines, start=1)
-            ]
+        loaded[source.folder] = [
+            read_row(row, source, taxonomy, row_number=number)
+            for number, row in enumerate(read_rows(path), start=1)
+        ]
     return loaded
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a gzipped JSONL file.
+
+    :raises RecordError: if there is no such file.
+    """
+    if not path.is_file():
+        raise RecordError(f"{path} is not there: give the folder that holds it")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def read_row(row: Mapping[str, Any], source: Source, taxonomy: Taxonomy, *, row_number: int) -> Record:

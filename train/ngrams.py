@@ -9,11 +9,9 @@ All arithmetic is on the token ids, so the branch exports to ONNX.
 from collections.abc import Sequence
 
 import torch
+from numpy.random import RandomState
 from torch import Tensor, nn
 
-# Primes that spread ids over the buckets; every product stays below 2**63, so int64 never wraps.
-_PRIME = 2_147_483_647
-_MULTIPLIERS = (1_000_003, 998_244_353)
 ORDERS = (1, 2)
 
 
@@ -21,7 +19,9 @@ class NgramBranch(nn.Module):
     """Weights of a window's distinct word pieces and pairs of them, by (1 + log count) x idf, scaled to length 1: TF-IDF
     as scikit-learn computes it with `sublinear_tf`, then a linear map.
 
-    The table has a row for each word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009.
+    The table has a row for each word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009: by
+    tabulation (Carter and Wegman 1979), the sum of a random number for each of the two pieces. No number here passes
+    2**24: engines that compute int64 graphs in int32 or in float32 (OpenVINO does) find the same rows.
 
     :param vocabulary: number of token ids.
     :param n_outputs: columns of scores: a policy each, and "some violation" where the model has a gate.
@@ -32,6 +32,7 @@ class NgramBranch(nn.Module):
     weight: Tensor
     bias: Tensor
     special_ids: Tensor
+    pair_numbers: Tensor
 
     def __init__(
         self, vocabulary: int, buckets: int, n_outputs: int, special_ids: Sequence[int] = ()
@@ -41,6 +42,9 @@ class NgramBranch(nn.Module):
         self.register_buffer("idf", torch.ones(self.rows))
         self.register_buffer("weight", torch.zeros(self.rows, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
+        # RandomState, as NumPy promises never to change what it draws; not saved, as it is always the same.
+        numbers = RandomState(0).randint(max(buckets, 1), size=(2, vocabulary))
+        self.register_buffer("pair_numbers", torch.from_numpy(numbers), persistent=False)
         # One -1 when there are none: no id is negative, and no tensor in a run is empty.
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids) or [-1], dtype=torch.int64))
 
@@ -53,12 +57,11 @@ class NgramBranch(nn.Module):
         """Row of the n-gram that starts at each position, int64 (B, T); ids past the end count as 0."""
         if order == 1:
             return input_ids
-        length = input_ids.shape[1]
-        padded = nn.functional.pad(input_ids, (0, order - 1))
-        hashed = torch.full_like(input_ids, order)
-        for place in range(order):
-            hashed = (hashed * _MULTIPLIERS[1] + padded[:, place : place + length] * _MULTIPLIERS[0]) % _PRIME
-        return self.vocabulary + hashed % self.buckets
+        following = nn.functional.pad(input_ids, (0, 1))[:, 1:]
+        return (
+            self.vocabulary
+            + (self.pair_numbers[0][input_ids] + self.pair_numbers[1][following]) % self.buckets
+        )
 
     def ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For each order, rows int64 (B, T) and bool (B, T): whether an n-gram of text starts there."""

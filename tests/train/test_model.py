@@ -207,3 +207,20 @@ def test_the_graphs_arithmetic_is_that_of_the_fit(texts: list[list[int]]) -> Non
     expected = features @ branch.weight.double().numpy() + branch.bias.double().numpy()
     given_scores = [branch(torch.tensor([w]), torch.ones((1, len(w))))[0].numpy() for w in texts]
     np.testing.assert_allclose(np.stack(given_scores), expected, atol=1e-4)
+
+
+def test_rows_of_pairs_are_exact_in_float32() -> None:
+    """Some engines compute integers in float32, which holds whole numbers up to 2**24 only."""
+    branch = NgramBranch(262_144, 131_072, 1)
+    assert int(branch.pair_numbers.max()) * 2 + branch.rows < 2**24
+    ids = torch.randint(0, 262_144, (8, 64), generator=torch.Generator().manual_seed(0))
+    rows = branch.rows_of(ids, 2)
+    first, second = branch.pair_numbers[0][ids].float(), branch.pair_numbers[1][ids.roll(-1, 1)].float()
+    in_float = 262_144.0 + torch.remainder(first + second, 131_072.0)
+    torch.testing.assert_close(in_float[:, :-1].long(), rows[:, :-1])
+
+
+def test_rows_of_pairs_do_not_change_from_one_version_to_the_next() -> None:
+    """Trained tables rest on them."""
+    rows = NgramBranch(30_522, 131_072, 1).rows_of(torch.tensor([[101, 2023, 2003, 102]]), 2)
+    assert rows.tolist() == [[120_192, 126_064, 141_183, 139_146]]
