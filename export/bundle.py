@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,20 @@ from ..data.files import atomic_folder, sha256_file, write_json, write_text
 from ..data.readers import read_records
 from ..data.text import CLEANING_VERSION
 from ..serve.bundle import DOCUMENT, FORMAT_VERSION, MODEL, TOKENIZER, Bundle, parse_document, read_bundle
-from ..serve.evidence import EvidenceOptions
-from ..serve.scorer import Scorer, load_tokenizer
-from ..serve.session import Model, OnnxModel
 from ..train.predictions import Predictions
 from ..train.run import LoadedRun
 from ..train.run_files import PREDICTIONS
 from .card import model_card
 from .graph import can_fuse, write_fused_graph, write_graph
 from .merge import merge_adapter
-from .parity import TOLERANCE, Parity, TorchModel, check_parity, parity_cases
+from .parity import TOLERANCE
+from .variants import FUSED, decision_fields, prove_exact, prove_reduced
 
-FUSED = "model.fused.onnx"
 CARD = "README.md"
 
 _PARITY_TEXTS = 64
 # Worst errors carry merchants' text, which the run keeps to itself; the bins serve only its report.
 _KEPT_BY_THE_RUN = ("errors", "reliability", "confusions")
-_THRESHOLD_FIELDS = ("review", "block", "review_certificate", "block_certificate")
 
 
 def export_bundle(
@@ -55,12 +50,14 @@ def export_bundle(
         shutil.copyfile(run.tokenizer_path, folder / TOKENIZER)
         merged = merge_adapter(run.model)
         write_graph(merged, folder / MODEL)
-        names = [MODEL]
-        if fused and can_fuse(merged) and write_fused_graph(merged, folder / FUSED):
-            names.append(FUSED)
+        if fused and can_fuse(merged):
+            write_fused_graph(merged, folder / FUSED)
         document = bundle_document(run) | {"files": hashes(folder)}
         bundle = parse_document(document, folder)
-        document["parity"] = [parity.to_json() for parity in _prove(run, bundle, names, texts, tolerance)]
+        exact, reduced = prove_exact(run, bundle, texts, tolerance), prove_reduced(run, bundle)
+        document["parity"] = [parity.to_json() for parity in exact.parity]
+        document["variants"] = exact.entries + reduced.entries
+        document["variants_left_out"] = exact.left_out + reduced.left_out
         write_text(folder / CARD, model_card(document))
         write_json(folder / DOCUMENT, document | {"files": hashes(folder)})
         read_bundle(folder)
@@ -68,32 +65,13 @@ def export_bundle(
 
 
 def bundle_document(run: LoadedRun) -> dict[str, Any]:
-    """What bundle.json says of a run, without `parity` and `files`."""
-    thresholds = {threshold.policy: threshold.to_json() for threshold in run.thresholds}
+    """What bundle.json says of a run, without `variants`, `parity` and `files`."""
     measured = run.metrics.get("test", {})
-    scale, bias = run.calibration.scale.tolist(), run.calibration.bias.tolist()
-    policies = [
-        {
-            "id": policy.id,
-            "title": policy.title,
-            "severity": policy.severity,
-            "calibration": {"scale": scale[row], "bias": bias[row]},
-            "thresholds": {key: thresholds[policy.id][key] for key in _THRESHOLD_FIELDS},
-        }
-        for row, policy in enumerate(run.taxonomy.policies)
-    ]
-    whole = {}
-    if run.any_review is not None:
-        whole["any_violation"] = {
-            "review": run.any_review.threshold,
-            "review_certificate": asdict(run.any_review),
-        }
     return {
         "format_version": FORMAT_VERSION,
         "name": run.name,
         "version": run.version,
-        "policies": policies,
-        **whole,
+        **decision_fields(run.taxonomy, run.calibration, run.thresholds, run.any_review),
         "taxonomy": run.taxonomy.to_json(),
         "cleaning_version": CLEANING_VERSION,
         "window_tokens": run.window_tokens,
@@ -109,21 +87,6 @@ def bundle_document(run: LoadedRun) -> dict[str, Any]:
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a bundle but bundle.json itself."""
     return {entry.name: sha256_file(entry) for entry in sorted(folder.iterdir()) if entry.name != DOCUMENT}
-
-
-def _prove(
-    run: LoadedRun, bundle: Bundle, names: Sequence[str], texts: Sequence[str], tolerance: float
-) -> list[Parity]:
-    def scorer(model: Model) -> Scorer:
-        return Scorer(bundle, model, load_tokenizer(bundle), evidence=EvidenceOptions(spans=0))
-
-    trained = scorer(TorchModel(run.model))
-    cases = parity_cases(texts, max_windows=bundle.max_windows, window_tokens=bundle.window_tokens)
-    found = []
-    for name in names:
-        graph = OnnxModel(bundle.path / name, pooling=bundle.pooling, policies=len(bundle.policies))
-        found.append(check_parity(trained, scorer(graph), cases, graph=name, tolerance=tolerance))
-    return found
 
 
 def _held_out_texts(run: LoadedRun) -> list[str]:

@@ -3,6 +3,19 @@
 from .assessment import Assessment, Finding, Span
 from .bundle import Bundle, BundlePolicy
 from .evidence import EvidenceOptions
+from .microbatcher import BatcherClosed, DeadlineExceeded, MicroBatcher, QueueFull
 from .scorer import Scorer
 
-__all__ = ["Assessment", "Bundle", "BundlePolicy", "EvidenceOptions", "Finding", "Scorer", "Span"]
+__all__ = [
+    "Assessment",
+    "BatcherClosed",
+    "Bundle",
+    "BundlePolicy",
+    "DeadlineExceeded",
+    "EvidenceOptions",
+    "Finding",
+    "MicroBatcher",
+    "QueueFull",
+    "Scorer",
+    "Span",
+]

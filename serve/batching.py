@@ -6,29 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .session import Floats, Ids, Model
+from .workers import Workers
 
-# Lengths are rounded up to this, so that few different shapes reach ONNX Runtime, which keeps memory for each.
+# Lengths are rounded up to this, so that few different shapes reach the engine, which keeps memory for each.
 _LENGTH_STEP = 8
 
 
-def run_windows(
-    model: Model, windows: Sequence[Sequence[int]], *, pad_id: int, batch_tokens: int, window_tokens: int
-) -> tuple[Floats, Floats | None]:
-    """Logits (W, K) and scores (W, K), or None, of windows of token ids, in the order given.
+class WindowRunner:
+    """Runs windows of token ids through a model, sorted into batches, by several workers at once."""
 
-    Windows of like length share a batch of at most `batch_tokens` tokens, padding included; a longer
-    window goes alone.
-    """
-    logits: list[Floats] = []
-    scores: list[Floats] = []
-    batches = list(plan_batches([len(window) for window in windows], batch_tokens=batch_tokens))
-    for batch in batches:
-        found, found_scores = model.run(*_pad([windows[row] for row in batch], pad_id, window_tokens))
-        logits.append(found)
-        if found_scores is not None:
-            scores.append(found_scores)
-    back = np.argsort(np.concatenate(batches))
-    return np.concatenate(logits)[back], np.concatenate(scores)[back] if scores else None
+    def __init__(self, model: Model, workers: Workers, *, pad_id: int, window_tokens: int) -> None:
+        self.workers = workers
+        self._model = model
+        self._pad_id = pad_id
+        self._window_tokens = window_tokens
+
+    def run(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> tuple[Floats, Floats | None]:
+        """Logits (W, K) and scores (W, K), or None, of windows of token ids, in the order given.
+
+        Windows of like length share a batch of at most `batch_tokens` tokens, padding included; a longer
+        window goes alone.
+        """
+        # The longest first: what is left at the end is short, and no worker waits long for another.
+        batches = list(plan_batches([len(window) for window in windows], batch_tokens=batch_tokens))[::-1]
+        found = self.workers.map(lambda rows: self.run_batch([windows[row] for row in rows]), batches)
+        back = np.argsort(np.concatenate(batches))
+        scores = [each for _, each in found if each is not None]
+        logits = np.concatenate([each for each, _ in found])[back]
+        return logits, np.concatenate(scores)[back] if scores else None
+
+    def run_batch(self, windows: Sequence[Sequence[int]]) -> tuple[Floats, Floats | None]:
+        """Logits (W, K) and scores (W, K), or None, of windows that go through the model in one run."""
+        return self._model.run(*_pad(windows, self._pad_id, self._window_tokens))
 
 
 def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -36,7 +45,7 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArr
     order = np.argsort(np.asarray(lengths), kind="stable")
     start = 0
     for end, row in enumerate(order):
-        if (end - start + 1) * _padded(lengths[row]) > batch_tokens and end > start:
+        if (end - start + 1) * padded_length(lengths[row]) > batch_tokens and end > start:
             yield order[start:end]
             start = end
     if len(order):
@@ -66,14 +75,15 @@ def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int
         yield chunk
 
 
-def _padded(length: int) -> int:
+def padded_length(length: int) -> int:
+    """The length to which a window of `length` tokens is padded, but for the cap at the window's own size."""
     return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def _pad(windows: Sequence[Sequence[int]], pad_id: int, window_tokens: int) -> tuple[Ids, Ids]:
     lengths = [len(window) for window in windows]
     # Not past the window: a model may have no position for the token after its last.
-    longest = max(1, *lengths, min(_padded(max(lengths)), window_tokens))
+    longest = max(1, *lengths, min(padded_length(max(lengths)), window_tokens))
     input_ids = np.full((len(windows), longest), pad_id, dtype=np.int64)
     attention_mask = np.zeros((len(windows), longest), dtype=np.int64)
     for row, window in enumerate(windows):

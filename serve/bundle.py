@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,10 +20,11 @@ DOCUMENT = "bundle.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 POOLINGS = ("max", "attention")
+ENGINES = ("onnxruntime", "openvino")
+PRECISIONS = ("fp32", "bf16")
 
 _DOCUMENT_BYTES = 64 * 2**20
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_VARIANT = re.compile(r"model\.([A-Za-z0-9_-]+)\.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,22 @@ class BundlePolicy:
     bias: float
     review: float
     block: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run the model: a graph of the bundle, the engine that runs it and the precision it computes in.
+
+    A variant of reduced precision brings calibration and thresholds of its own: `policies` and `any_review`, None
+    where those of the bundle hold.
+    """
+
+    name: str
+    graph: str
+    engine: str = "onnxruntime"
+    precision: str = "fp32"
+    policies: tuple[BundlePolicy, ...] | None = None
+    any_review: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Bundle:
     max_windows: int
     pooling: str
     any_review: float
+    variants: tuple[Variant, ...]
     files: Mapping[str, str]
     document: Mapping[str, Any] = field(repr=False)
 
@@ -63,24 +81,26 @@ class Bundle:
         """`name@version`."""
         return f"{self.name}@{self.version}"
 
-    @property
-    def variants(self) -> tuple[str, ...]:
-        """Names of the faster graphs beside model.onnx."""
-        return tuple(sorted(found[1] for name in self.files if (found := _VARIANT.fullmatch(name))))
-
-    def graph(self, variant: str | None = None) -> Path:
-        """The graph to score with: of `variant`, or the fused one where there is one ("plain": model.onnx).
+    def variant(self, name: str) -> Variant:
+        """The variant of that name; "plain", model.onnx as any ONNX Runtime runs it, is always there.
 
         :raises BundleError: if the bundle has no such variant.
         """
-        if variant is None:
-            variant = "fused" if "fused" in self.variants else "plain"
-        if variant == "plain":
-            return self.path / MODEL
-        if variant not in self.variants:
-            known = ", ".join(("plain", *self.variants))
-            raise BundleError(f"{self.path}: no variant {variant!r}; it has {known}")
-        return self.path / f"model.{variant}.onnx"
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(variant.name for variant in self.variants)
+        raise BundleError(f"{self.path}: no variant {name!r}; it has {known}")
+
+    def for_variant(self, name: str) -> "Bundle":
+        """The bundle as that variant decides: with its calibration and thresholds where it has its own.
+
+        :raises BundleError: if the bundle has no such variant.
+        """
+        variant = self.variant(name)
+        policies = self.policies if variant.policies is None else variant.policies
+        limit = self.any_review if variant.any_review is None else variant.any_review
+        return replace(self, policies=policies, any_review=limit)
 
     def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scale and bias, float64 (K,) each."""
@@ -129,16 +149,18 @@ def parse_document(content: Any, folder: Path) -> Bundle:
         fields.fail(f"stride_tokens {stride} does not fit window_tokens {window}")
     if (max_windows := fields.integer("max_windows")) < 1:
         fields.fail(f"max_windows is {max_windows}; it must be at least 1")
+    policies = _policies(fields)
     return Bundle(
         path=folder,
         name=fields.string("name"),
         version=fields.string("version"),
-        policies=_policies(fields),
+        policies=policies,
         window_tokens=window,
         stride_tokens=stride,
         max_windows=max_windows,
         pooling=pooling,
         any_review=_any_review(fields),
+        variants=_variants(fields, policies),
         files=_files(fields),
         document=content,
     )
@@ -152,6 +174,42 @@ def _any_review(fields: "_Fields") -> float:
     if not 0 <= limit <= 1:
         fields.fail(f"any_violation: review is {limit}; it must lie between 0 and 1")
     return limit
+
+
+def _variants(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> tuple[Variant, ...]:
+    """The plain graph, and what `variants` lists beside it."""
+    listed = (
+        [_variant(entry, policies) for entry in fields.entries("variants")] if fields.has("variants") else []
+    )
+    found = (Variant("plain", MODEL), *listed)
+    names = [variant.name for variant in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        fields.fail(f"variants names {', '.join(twice)} twice")
+    files = _files(fields)
+    for variant in listed:
+        if variant.graph not in files:
+            fields.fail(f"variants: {variant.name} runs {variant.graph}, which files does not list")
+    return found
+
+
+def _variant(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> Variant:
+    if (engine := fields.string("engine")) not in ENGINES:
+        fields.fail(f"engine is {engine!r}; known: {', '.join(ENGINES)}")
+    if (precision := fields.string("precision")) not in PRECISIONS:
+        fields.fail(f"precision is {precision!r}; known: {', '.join(PRECISIONS)}")
+    own = None
+    if fields.has("policies"):
+        own = _policies(fields)
+        if [policy.id for policy in own] != [policy.id for policy in policies]:
+            fields.fail("policies are not those of the bundle, in its order")
+    return Variant(
+        name=fields.string("name"),
+        graph=fields.string("graph"),
+        engine=engine,
+        precision=precision,
+        policies=own,
+        any_review=_any_review(fields) if fields.has("any_violation") else None,
+    )
 
 
 def _policies(fields: "_Fields") -> tuple[BundlePolicy, ...]:

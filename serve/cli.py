@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rejects", type=Path, help="a JSONL file that gets the bad rows and their faults")
     parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
     parser.add_argument(
-        "--variant", help="graph of the bundle to use; plain is model.onnx (default: fastest)"
+        "--variant",
+        default="auto",
+        help="variant of the bundle to use: plain, fused, openvino, ... (default: the fastest one that runs here)",
     )
     parser.add_argument(
         "--batch-tokens",
@@ -74,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    scorer = Scorer.load(args.bundle, threads=args.threads, variant=args.variant)
+    scorer = Scorer.load(args.bundle, threads=args.threads or "auto", variant=args.variant)
     decisions: Counter[str] = Counter()
     rejected = 0
     with (
@@ -97,7 +99,7 @@ def _score(args: argparse.Namespace) -> int:
             write(assessment_row(record, assessment, scorer.policies))
             decisions[assessment.decision] += 1
             tick()
-    _summarise(decisions, rejected, args.rejects)
+    _summarise(decisions, scorer.variant, rejected, args.rejects)
     return REJECTED if rejected else 0
 
 
@@ -116,9 +118,9 @@ def assess_records(
         yield waiting.popleft(), assessment
 
 
-def _summarise(decisions: Counter[str], rejected: int, rejects: Path | None) -> None:
+def _summarise(decisions: Counter[str], variant: str, rejected: int, rejects: Path | None) -> None:
     counts = ", ".join(f"{decisions[name]:,} {name}" for name in ("block", "review", "clear"))
-    print(f"scored {decisions.total():,}: {counts}", file=sys.stderr)
+    print(f"scored {decisions.total():,} ({variant}): {counts}", file=sys.stderr)
     if rejected:
         where = f"; see {rejects}" if rejects else ""
         print(f"rejected {rejected:,} bad rows{where}", file=sys.stderr)

@@ -1,38 +1,35 @@
 """From text to assessments."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..data.errors import BundleError
-from ..data.text import CleanText, clean
-from ..data.windows import Windows, WindowTokenizer
-from .assessment import Assessment, Finding, Span, any_violation
-from .batching import chunked, run_windows
+from ..data.windows import WindowTokenizer
+from .assessment import Assessment
+from .batching import WindowRunner, chunked
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
-from .decision import calibrate, decide, pool, strictest
-from .evidence import EvidenceOptions, find_spans
-from .session import Floats, Model, OnnxModel
+from .concluding import Concluder
+from .evidence import EvidenceOptions
+from .reading import Reading, read_texts
+from .repeats import Repeats
+from .session import Floats, Model
+from .variants import choose_variant, open_variant
+from .workers import Workers, usable_cores
 
-BATCH_TOKENS = 4096
-_TEXTS_AT_ONCE = 256
+# ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.
+BATCH_TOKENS = 512
+_TEXTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 4_000_000
-_WINDOWS_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """A text on its way through the model: cleaned and cut into windows."""
-
-    raw: str
-    clean: CleanText
-    windows: Windows
+_REMEMBERED = 4096
 
 
 class Scorer:
-    """Assesses texts with one bundle. It keeps no state between calls: threads may share it."""
+    """Assesses texts with one bundle. It keeps no texts between calls: threads may share it."""
 
     def __init__(
         self,
@@ -41,34 +38,50 @@ class Scorer:
         tokenizer: WindowTokenizer,
         *,
         evidence: EvidenceOptions | None = None,
+        workers: int = 1,
+        variant: str = "plain",
     ) -> None:
         """Score with a model that is already there; `Scorer.load` is the usual way in."""
         self.bundle = bundle
-        self._model = model
-        self._tokenizer = tokenizer
-        self._evidence = evidence or EvidenceOptions()
-        self._scale, self._bias = bundle.calibration()
+        self.variant = variant
+        self.tokenizer = tokenizer
+        self.runner = WindowRunner(
+            model, Workers(workers), pad_id=tokenizer.pad_id, window_tokens=bundle.window_tokens
+        )
+        self.concluder = Concluder(bundle, tokenizer, evidence or EvidenceOptions())
 
     @classmethod
     def load(
         cls,
         path: Path | str,
         *,
-        threads: int | None = None,
-        variant: str | None = None,
+        threads: int | Literal["auto"] = "auto",
+        variant: str = "auto",
+        provider: str | None = None,
         evidence: EvidenceOptions | None = None,
     ) -> "Scorer":
         """Read and check the bundle in folder `path`.
 
-        :param threads: cores that one run of the model uses; all of them when None.
-        :param variant: which of the bundle's graphs; None takes the fused one where there is one, "plain"
-            is model.onnx.
-        :raises BundleError: if the bundle is damaged, incomplete or of another version.
+        :param threads: cores to use; "auto" takes all that the process may use.
+        :param variant: which of the bundle's variants; "auto" takes the fastest that this machine supports
+            (`scorer.variant` says which), "plain" is model.onnx as any ONNX Runtime runs it.
+        :param provider: run model.onnx by this execution provider of ONNX Runtime instead of the CPU's, such as
+            "CUDAExecutionProvider"; give `assess_many` more `batch_tokens` then.
+        :raises BundleError: if the bundle is damaged, incomplete or of another version, or lacks the variant.
         """
+        workers = usable_cores() if threads == "auto" else threads
         bundle = read_bundle(path)
-        graph = bundle.graph(variant)
-        model = OnnxModel(graph, pooling=bundle.pooling, policies=len(bundle.policies), threads=threads)
-        return cls(bundle, model, load_tokenizer(bundle), evidence=evidence)
+        if provider is not None and variant == "auto":
+            variant = "plain"
+        chosen = choose_variant(bundle, variant)
+        return cls(
+            bundle.for_variant(chosen.name),
+            open_variant(bundle, chosen, workers=workers, provider=provider),
+            load_tokenizer(bundle),
+            evidence=evidence,
+            workers=workers,
+            variant=chosen.name,
+        )
 
     @property
     def policies(self) -> tuple[BundlePolicy, ...]:
@@ -82,7 +95,7 @@ class Scorer:
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
-        return self._assess_chunk([text], BATCH_TOKENS)[0]
+        return self._finish(read_texts([text], self.tokenizer), BATCH_TOKENS)[0]
 
     def assess_many(
         self,
@@ -90,122 +103,71 @@ class Scorer:
         *,
         batch_tokens: int = BATCH_TOKENS,
         texts_at_once: int = _TEXTS_AT_ONCE,
+        remember: int = _REMEMBERED,
     ) -> Iterator[Assessment]:
         """Assess texts lazily, in their order; `texts` may be endless.
 
         :param batch_tokens: tokens, padding included, that go through the model at once.
-        :param texts_at_once: how many texts are read ahead and sorted by length (fewer, when they are long).
+        :param texts_at_once: how many texts are sorted by length together (fewer, when they are long); as
+            many again are read ahead.
+        :param remember: a text equal to one of the last so many gets that one's assessment, unscored.
         :raises TypeError: naming the index of what is not a str, after what came before it is assessed.
         """
         if isinstance(texts, str | bytes):
             raise TypeError(f"texts must be an iterable of str, not {type(texts).__name__}; see assess")
-        if batch_tokens < 1 or texts_at_once < 1:
+        if batch_tokens < 1 or texts_at_once < 1 or remember < 0:
             raise ValueError(
-                f"batch_tokens {batch_tokens} and texts_at_once {texts_at_once} must be positive"
+                f"batch_tokens {batch_tokens} and texts_at_once {texts_at_once} must be positive, "
+                f"remember {remember} not negative"
             )
-        return self._assess_lazily(texts, batch_tokens, texts_at_once)
+        chunks = chunked(texts, texts_at_once=texts_at_once, characters_at_once=_CHARACTERS_AT_ONCE)
+        return self._assess_lazily(chunks, batch_tokens, Repeats(remember))
 
     def _assess_lazily(
-        self, texts: Iterable[str], batch_tokens: int, texts_at_once: int
+        self, chunks: Iterator[list[str]], batch_tokens: int, repeats: Repeats
     ) -> Iterator[Assessment]:
-        chunks = chunked(texts, texts_at_once=texts_at_once, characters_at_once=_CHARACTERS_AT_ONCE)
-        for chunk in chunks:
-            yield from self._assess_chunk(chunk, batch_tokens)
+        """While one chunk goes through the model, the next is cleaned and cut into windows on a worker."""
+        read = partial(read_texts, tokenizer=self.tokenizer)
+        waiting: tuple[list[str], list[str], Future[list[Reading]]] | None = None
+        while True:
+            fault: Exception | None = None
+            chunk: list[str] | None = None
+            try:
+                # In the caller's own thread: an iterator may belong to it (a database cursor, say).
+                chunk = next(chunks, None)
+            except Exception as error:  # noqa: BLE001
+                fault = error  # raised below, once what came before it is handed out
+            upcoming = None
+            if chunk is not None:
+                fresh = repeats.fresh(chunk)
+                upcoming = chunk, fresh, self.runner.workers.submit(read, fresh)
+            if waiting is not None:
+                texts, new, reading = waiting
+                repeats.learn(new, self._finish(reading.result(), batch_tokens))
+                yield from [repeats.recall(text) for text in texts]
+                repeats.forget(keep=len(chunk or ()))
+            if fault is not None:
+                raise fault
+            if upcoming is None:
+                return
+            waiting = upcoming
 
-    def _assess_chunk(self, texts: Sequence[str], batch_tokens: int) -> list[Assessment]:
-        readings = self._read(texts)
-        ids = [window.ids for reading in readings for window in reading.windows.windows]
-        logits, scores = self._run(ids, batch_tokens)
+    def _finish(self, readings: Sequence[Reading], batch_tokens: int) -> list[Assessment]:
+        if not readings:
+            return []
+
+        def logits_of(ids: Sequence[Sequence[int]]) -> Floats:
+            return self.runner.run(ids, batch_tokens=batch_tokens)[0]
+
+        ids = [window for reading in readings for window in reading.ids]
+        logits, scores = self.runner.run(ids, batch_tokens=batch_tokens)
         ends = np.cumsum([len(reading.windows.windows) for reading in readings])[:-1]
         by_text = np.split(logits, ends)
         scores_by_text = [None] * len(readings) if scores is None else np.split(scores, ends)
         return [
-            self._conclude(reading, window_logits, window_scores, batch_tokens)
+            self.concluder.conclude(reading, window_logits, window_scores, logits_of)
             for reading, window_logits, window_scores in zip(readings, by_text, scores_by_text, strict=True)
         ]
-
-    def _read(self, texts: Sequence[str]) -> list[_Reading]:
-        cleaned = [clean(text) for text in texts]
-        windows = self._tokenizer.encode_batch([text.text for text in cleaned])
-        return [_Reading(*parts) for parts in zip(texts, cleaned, windows, strict=True)]
-
-    def _run(self, ids: Sequence[Sequence[int]], batch_tokens: int) -> tuple[Floats, Floats | None]:
-        return run_windows(
-            self._model,
-            ids,
-            pad_id=self._tokenizer.pad_id,
-            batch_tokens=batch_tokens,
-            window_tokens=self.bundle.window_tokens,
-        )
-
-    def _conclude(
-        self, reading: _Reading, logits: Floats, scores: Floats | None, batch_tokens: int
-    ) -> Assessment:
-        """The assessment of one text from the logits (W, K) and scores of its windows."""
-        probabilities = calibrate(pool(logits, scores), self._scale, self._bias)
-        decisions = [
-            decide(float(probability), policy.review, policy.block)
-            for probability, policy in zip(probabilities, self.policies, strict=True)
-        ]
-        if any_violation(probabilities) < self.bundle.any_review:
-            decisions = ["clear" if decision == "review" else decision for decision in decisions]
-        order = np.argsort(-probabilities, kind="stable").tolist()
-        found = [row for row in order if decisions[row] != "clear"]
-        spans = self._find_spans(reading, logits, found, batch_tokens)
-        return Assessment(
-            decision=strictest(decisions),
-            probabilities=probabilities,
-            findings=tuple(
-                Finding(
-                    policy=self.policies[row].id,
-                    probability=float(probabilities[row]),
-                    decision=decisions[row],
-                    spans=spans[row],
-                    windows=self._carrying_windows(reading, logits, row),
-                )
-                for row in found
-            ),
-            windows=len(reading.windows.windows),
-            truncated=reading.windows.truncated,
-            bundle=self.bundle.label,
-        )
-
-    def _carrying_windows(
-        self, reading: _Reading, logits: Floats, policy: int
-    ) -> tuple[tuple[int, int], ...]:
-        """The best window for a policy, and the next ones that pass its review threshold by themselves."""
-        order = np.argsort(-logits[:, policy], kind="stable")[:_WINDOWS_SHOWN]
-        alone = calibrate(logits, self._scale, self._bias)[:, policy]
-        kept = [row for row in order if row == order[0] or alone[row] >= self.policies[policy].review]
-        windows = [reading.windows.windows[row] for row in kept]
-        return tuple(
-            reading.clean.original_span(window.start, window.end)
-            for window in windows
-            if window.start < window.end
-        )
-
-    def _find_spans(
-        self, reading: _Reading, logits: Floats, found: Sequence[int], batch_tokens: int
-    ) -> dict[int, tuple[Span, ...]]:
-        """Evidence spans of each found policy, in its best window."""
-
-        def score(texts: Sequence[str]) -> Floats:
-            windows = self._tokenizer.encode_batch(texts)
-            return self._run([each.windows[0].ids for each in windows], batch_tokens)[0]
-
-        if self._evidence.spans < 1:
-            return dict.fromkeys(found, ())
-        by_window: dict[int, list[int]] = {}
-        for policy in found:
-            by_window.setdefault(int(logits[:, policy].argmax()), []).append(policy)
-        spans: dict[int, tuple[Span, ...]] = {}
-        for row, policies in by_window.items():
-            window = reading.windows.windows[row]
-            text = reading.clean.text[window.start : window.end]
-            ranges = find_spans(text, logits[row], policies, score=score, options=self._evidence)
-            for policy, passages in zip(policies, ranges, strict=True):
-                spans[policy] = tuple(_original(reading, window.start, *passage) for passage in passages)
-        return spans
 
 
 def load_tokenizer(bundle: Bundle) -> WindowTokenizer:
@@ -223,8 +185,3 @@ def load_tokenizer(bundle: Bundle) -> WindowTokenizer:
         )
     except Exception as error:  # the tokenizers library raises bare Exception
         raise BundleError(f"{path}: cannot be used as a tokenizer ({error})") from error
-
-
-def _original(reading: _Reading, offset: int, start: int, end: int) -> Span:
-    start, end = reading.clean.original_span(offset + start, offset + end)
-    return Span(start, end, reading.raw[start:end])

@@ -26,19 +26,34 @@ class Model(Protocol):
 class OnnxModel:
     """An ONNX graph on the CPU. `run` may be called from several threads at once."""
 
-    def __init__(self, path: Path, *, pooling: str, policies: int, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pooling: str,
+        policies: int,
+        threads: int | None = None,
+        provider: str = "CPUExecutionProvider",
+    ) -> None:
         """Load the graph in `path`, which must give one output column per policy.
 
-        :raises BundleError: if the file is no graph, or not one of this shape.
+        :param threads: cores of one run; all of them when None.
+        :param provider: ONNX Runtime's name of the execution provider, such as "CUDAExecutionProvider".
+        :raises BundleError: if the file is no graph, or not one of this shape, or there is no such provider.
         """
         self._outputs = OUTPUTS[pooling]
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise BundleError(f"ONNX Runtime has no {provider} here; it has {', '.join(available)}")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=_options(threads), providers=["CPUExecutionProvider"]
+                str(path), sess_options=_options(threads), providers=[provider]
             )
         except Exception as error:  # ONNX Runtime's own exception classes share no base but this one
             raise BundleError(f"{path}: ONNX Runtime cannot load it ({error})") from error
-        self._check(path, policies)
+        self._check_inputs(path)
+        names = {value.name for value in self._session.get_outputs()}
+        check_outputs(path, self, names, pooling=pooling, policies=policies)
 
     def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
         """Window logits (B, K) float32 and the scores (B, K), or None, of token ids (B, T)."""
@@ -46,20 +61,26 @@ class OnnxModel:
         results: list[Any] = self._session.run(self._outputs, feed)
         return results[0], results[1] if len(results) > 1 else None
 
-    def _check(self, path: Path, policies: int) -> None:
+    def _check_inputs(self, path: Path) -> None:
         inputs = {value.name for value in self._session.get_inputs()}
         if inputs != {"input_ids", "attention_mask"}:
             raise BundleError(f"{path}: takes {sorted(inputs)}; input_ids and attention_mask are needed")
-        outputs = {value.name for value in self._session.get_outputs()}
-        if missing := [name for name in self._outputs if name not in outputs]:
-            raise BundleError(f"{path}: gives {sorted(outputs)}; {missing[0]} is needed")
-        token = np.ones((1, 1), dtype=np.int64)
-        try:
-            shapes = [result.shape for result in self.run(token, token) if result is not None]
-        except Exception as error:
-            raise BundleError(f"{path}: ONNX Runtime cannot run it ({error})") from error
-        if any(shape != (1, policies) for shape in shapes):
-            raise BundleError(f"{path}: gives shape {shapes[0]} for one window of {policies} policies")
+
+
+def check_outputs(path: Path, model: Model, outputs: set[str], *, pooling: str, policies: int) -> None:
+    """Run a model once and look at what comes out.
+
+    :raises BundleError: if it does not run, or gives something else than one column per policy.
+    """
+    if missing := [name for name in OUTPUTS[pooling] if name not in outputs]:
+        raise BundleError(f"{path}: gives {sorted(outputs)}; {missing[0]} is needed")
+    token = np.ones((1, 1), dtype=np.int64)
+    try:
+        shapes = [result.shape for result in model.run(token, token) if result is not None]
+    except Exception as error:
+        raise BundleError(f"{path}: cannot be run ({error})") from error
+    if any(shape != (1, policies) for shape in shapes):
+        raise BundleError(f"{path}: gives shape {shapes[0]} for one window of {policies} policies")
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import write_json
+from ..data.policy import Taxonomy
 from . import run_files as names
 from .calibration import Calibration, fit_calibration
 from .dataset import SplitRecords
@@ -12,7 +13,7 @@ from .evaluation import evaluate
 from .predictions import Predictions
 from .report import write_report
 from .run import environment
-from .settings import Settings
+from .settings import Settings, ThresholdSettings
 from .thresholds import (
     PolicyThreshold,
     ReviewCertificate,
@@ -35,7 +36,9 @@ def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path
     """Calibrate and certify on the calibration split, evaluate, and write it all; metrics.json comes last."""
     for split, predictions in trained.predictions.items():
         predictions.save(folder / names.PREDICTIONS / f"{split}.parquet")
-    calibration, thresholds, any_review = _certify(trained.predictions["calibration"], settings, data)
+    calibration, thresholds, any_review = certify(
+        trained.predictions["calibration"], settings.thresholds, data.taxonomy
+    )
     write_json(folder / names.CALIBRATION, calibration.to_json())
     write_json(folder / names.THRESHOLDS, thresholds_to_json(thresholds, any_review))
     metrics = {
@@ -91,15 +94,15 @@ def _report(
     )
 
 
-def _certify(
-    predictions: Predictions, settings: Settings, data: SplitRecords
+def certify(
+    predictions: Predictions, targets: ThresholdSettings, taxonomy: Taxonomy
 ) -> tuple[Calibration, tuple[PolicyThreshold, ...], ReviewCertificate]:
+    """Calibration and thresholds from predictions of the calibration split."""
     calibration = fit_calibration(predictions.logits, predictions.labels, predictions.known)
     cells = (calibration.apply(predictions.logits), predictions.labels, predictions.known)
-    targets = settings.thresholds
     thresholds = fit_thresholds(
         *cells,
-        data.taxonomy.ids,
+        taxonomy.ids,
         clusters=predictions.domains,
         precision_target=targets.precision_target,
         recall_target=targets.recall_target,

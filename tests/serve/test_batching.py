@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merchantguard.serve.batching import chunked, plan_batches, run_windows
+from merchantguard.serve.batching import WindowRunner, chunked, plan_batches
+from merchantguard.serve.workers import Workers
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 2000))
@@ -29,10 +30,14 @@ class Echo:
         return np.stack([sums, attention_mask.sum(axis=1)], axis=1).astype(np.float32), None
 
 
-@given(st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=20), min_size=1, max_size=30))
-def test_windows_come_back_in_their_order(windows: list[list[int]]) -> None:
+@given(
+    st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=20), min_size=1, max_size=30),
+    st.integers(1, 3),
+)
+def test_windows_come_back_in_their_order(windows: list[list[int]], workers: int) -> None:
     model = Echo()
-    logits, scores = run_windows(model, windows, pad_id=7, batch_tokens=64, window_tokens=20)
+    runner = WindowRunner(model, Workers(workers), pad_id=7, window_tokens=20)
+    logits, scores = runner.run(windows, batch_tokens=64)
     assert scores is None
     assert logits.tolist() == [[sum(window), len(window)] for window in windows]
     assert max(shape[1] for shape in model.shapes) <= 20

@@ -1,13 +1,17 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from merchantguard.data.errors import BundleError
+from merchantguard.data.files import sha256_file
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import read_bundle
+from merchantguard.serve.variants import choose_variant
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
@@ -22,7 +26,7 @@ def test_a_good_bundle_is_read(bundle_path: Path) -> None:
     assert bundle.label == "tiny@1"
     assert [policy.id for policy in bundle.policies] == ["alpha", "beta", "gamma"]
     assert bundle.policies[1].block is None
-    assert bundle.graph() == bundle_path / "model.onnx"
+    assert [(variant.name, variant.graph) for variant in bundle.variants] == [("plain", "model.onnx")]
 
 
 @pytest.mark.parametrize(
@@ -157,13 +161,101 @@ def test_a_graph_without_scores_cannot_pool_by_attention(copy: Path, edit_docume
         Scorer.load(copy)
 
 
-def test_the_fused_variant_is_preferred_and_plain_can_be_chosen(copy: Path, edit_document: Edit) -> None:
-    shutil.copy(copy / "model.onnx", copy / "model.fused.onnx")
-    edit_document(
-        copy, lambda document: document["files"].update({"model.fused.onnx": document["files"]["model.onnx"]})
-    )
-    bundle = read_bundle(copy)
-    assert bundle.graph().name == "model.fused.onnx"
-    assert bundle.graph("plain").name == "model.onnx"
+FUSED = {"name": "fused", "graph": "model.fused.onnx", "engine": "onnxruntime", "precision": "fp32"}
+
+
+@pytest.fixture
+def with_variant(copy: Path, edit_document: Edit) -> Callable[..., Path]:
+    """The bundle with a second graph and one variant that runs it; `changes` replace fields of the variant."""
+
+    def add(**changes: Any) -> Path:
+        shutil.copy(copy / "model.onnx", copy / "model.fused.onnx")
+
+        def change(document: dict[str, Any]) -> None:
+            document["files"]["model.fused.onnx"] = document["files"]["model.onnx"]
+            document["variants"] = [FUSED | changes]
+
+        edit_document(copy, change)
+        return copy
+
+    return add
+
+
+def test_the_fused_variant_is_preferred_and_plain_can_be_chosen(with_variant: Callable[..., Path]) -> None:
+    folder = with_variant()
+    assert choose_variant(read_bundle(folder)).name == "fused"
+    assert Scorer.load(folder).variant == "fused"
+    assert Scorer.load(folder, variant="plain").variant == "plain"
     with pytest.raises(BundleError, match="no variant 'int8'; it has plain, fused"):
-        bundle.graph("int8")
+        Scorer.load(folder, variant="int8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": "abacus"}, "engine is 'abacus'; known: onnxruntime, openvino"),
+        ({"precision": "fp4"}, "precision is 'fp4'; known: fp32, bf16"),
+        ({"graph": "../model.onnx"}, "files does not list"),
+        ({"name": "plain"}, "names plain twice"),
+        ({"policies": []}, "policies is empty"),
+    ],
+)
+def test_a_wrong_variant_is_refused(
+    with_variant: Callable[..., Path], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_bundle(with_variant(**changes))
+
+
+def test_a_variant_decides_by_thresholds_of_its_own(with_variant: Callable[..., Path], copy: Path) -> None:
+    policies = json.loads((copy / "bundle.json").read_text())["policies"]
+    for policy in policies:
+        policy["thresholds"] = {"review": 1.0, "block": None}
+    folder = with_variant(policies=policies)
+    text = "We sell crimson goods in every town."
+    assert Scorer.load(folder, variant="plain").assess(text).decision == "block"
+    assert Scorer.load(folder, variant="fused").assess(text).decision == "clear"
+    other = with_variant(policies=policies[::-1])
+    with pytest.raises(BundleError, match="policies are not those of the bundle"):
+        read_bundle(other)
+
+
+def test_what_the_machine_cannot_run_is_passed_over_and_named_when_asked_for(
+    with_variant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merchantguard.serve.variants.find_spec", lambda name: None)
+    folder = with_variant(engine="openvino")
+    assert Scorer.load(folder).variant == "plain"
+    with pytest.raises(BundleError, match=r"cannot run here: it needs OpenVINO: pip install"):
+        Scorer.load(folder, variant="fused")
+
+
+def test_a_provider_that_is_not_there_is_named(copy: Path) -> None:
+    with pytest.raises(BundleError, match=r"no NoSuchProvider here; it has .*CPUExecutionProvider"):
+        Scorer.load(copy, provider="NoSuchProvider")
+    scorer = Scorer.load(copy, provider="CPUExecutionProvider")
+    assert scorer.assess("We sell crimson goods in every town.").decision == "block"
+
+
+def test_openvino_gives_the_probabilities_of_onnx_runtime(with_variant: Callable[..., Path]) -> None:
+    pytest.importorskip("openvino")
+    folder = with_variant(engine="openvino")
+    texts = ["We sell crimson goods in every town.", "", "A walrus comes with each order. " * 40]
+    for threads in (1, 3):
+        loaded = (Scorer.load(folder, variant=name, threads=threads) for name in ("plain", "fused"))
+        plain, other = (list(scorer.assess_many(texts * 9, remember=0)) for scorer in loaded)
+        for left, right in zip(plain, other, strict=True):
+            np.testing.assert_allclose(left.probabilities, right.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.fused.onnx"])
+def test_a_graph_that_openvino_cannot_read_is_refused_by_name(
+    with_variant: Callable[..., Path], edit_document: Edit, name: str
+) -> None:
+    pytest.importorskip("openvino")
+    folder = with_variant(engine="openvino", graph=name)
+    (folder / name).write_bytes(b"no graph")
+    digest = sha256_file(folder / name)
+    edit_document(folder, lambda document: document["files"].update({name: digest}))
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        Scorer.load(folder, variant="fused")

@@ -54,7 +54,7 @@ def test_jsonl_to_standard_output(bundle_path: Path, tmp_path: Path, capfdbinary
     parts = {finding["policy"]: finding["spans"][0] for finding in rows[2]["findings"]}
     assert parts["beta"]["part"] == "name"
     assert (parts["gamma"]["part"], parts["gamma"]["url"]) == ("pages[0]", "https://c.example/1")
-    assert b"scored 3: 2 block, 0 review, 1 clear" in errors
+    assert b"scored 3 (plain): 2 block, 0 review, 1 clear" in errors
 
 
 def test_parquet_holds_the_same(bundle_path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The model run by OpenVINO instead of ONNX Runtime: half again as fast in float32's place with bfloat16 on CPUs that have it."""
+
+import os
+import queue
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.errors import BundleError
+from ..data.extras import require
+from .session import OUTPUTS, Floats, Ids, check_outputs
+
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoModel:
+    """An ONNX graph compiled by OpenVINO for the CPU. `run` may be called from several threads at once.
+
+    It does not survive a fork: its own threads stay behind in the parent.
+    """
+
+    def __init__(self, path: Path, *, pooling: str, policies: int, workers: int, precision: str) -> None:
+        """Compile the graph in `path`, which must give one output column per policy.
+
+        :param workers: runs at once, each on one core.
+        :param precision: "fp32" or "bf16".
+        :raises BundleError: if the file is no graph, or not one of this shape.
+        """
+        openvino = require("openvino", "openvino")
+        self._outputs = OUTPUTS[pooling]
+        self._owner = os.getpid()
+        settings = {
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": workers,
+        }
+        try:
+            self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+        except Exception as error:  # OpenVINO raises RuntimeError and others of its own
+            raise BundleError(f"{path}: OpenVINO cannot load it ({error})") from error
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._requests.put(self._compiled.create_infer_request())
+        names = {name for output in self._compiled.outputs for name in output.get_names()}
+        check_outputs(path, self, names, pooling=pooling, policies=policies)
+
+    def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
+        """Window logits (B, K) float32 and the scores (B, K), or None, of token ids (B, T).
+
+        :raises RuntimeError: in a process that was forked after the model was loaded.
+        """
+        if os.getpid() != self._owner:
+            raise RuntimeError("OpenVINO does not survive a fork; load the bundle in the new process")
+        request = self._requests.get()
+        try:
+            found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
+            # Copied: the request's own memory is written over by its next run.
+            results = [np.array(found[name], dtype=np.float32) for name in self._outputs]
+        finally:
+            self._requests.put(request)
+        return results[0], results[1] if len(results) > 1 else None

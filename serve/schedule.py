@@ -1,0 +1,118 @@
+"""Which windows of which requests go through the model next: fair between requests, little padding inside a batch."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from .batching import padded_length
+
+
+class HasWindows(Protocol):
+    """A request: token ids of its windows, and whether it has ended already (cancelled, expired)."""
+
+    @property
+    def windows(self) -> Sequence[Sequence[int]]:
+        """Token ids of each window."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody waits for it any more; its windows are dropped."""
+        ...
+
+
+Request = TypeVar("Request", bound=HasWindows)
+
+
+class Schedule(Generic[Request]):
+    """Windows that wait, by request and by length.
+
+    Requests take turns: each batch starts from the next request's next window, so that a text of sixty windows
+    delays nobody by more than a batch a turn. The batch is filled with windows of the same padded length, then
+    with shorter ones. Nothing here is thread-safe: the caller holds a lock.
+    """
+
+    def __init__(self, *, batch_tokens: int) -> None:
+        self._batch_tokens = batch_tokens
+        self._turns: deque[Request] = deque()
+        self._left: dict[int, deque[int]] = {}
+        self._by_length: dict[int, deque[tuple[Request, int]]] = {}
+        self._taken: dict[int, set[int]] = {}
+        self.tokens = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._turns)
+
+    def add(self, request: Request) -> None:
+        """Let a request's windows wait."""
+        self._turns.append(request)
+        self._left[id(request)] = deque(range(len(request.windows)))
+        self._taken[id(request)] = set()
+        for number, window in enumerate(request.windows):
+            self._by_length.setdefault(padded_length(len(window)), deque()).append((request, number))
+            self.tokens += len(window)
+
+    def next_batch(self, begin: Callable[[Request], bool]) -> list[tuple[Request, int]]:
+        """Windows for one run of the model, as (request, number of its window); empty when none wait.
+
+        :param begin: called before the first window of a request is taken; False drops the request.
+        """
+        while self._turns:
+            request = self._turns.popleft()
+            number = self._next_of(request)
+            if number is None or not self._may_go(request, begin):
+                self._drop(request)
+                continue
+            self._take(request, number)
+            batch = [(request, number)]
+            self._fill(batch, padded_length(len(request.windows[number])), begin)
+            if self._next_of(request) is None:
+                self._drop(request)
+            else:
+                self._turns.append(request)
+            return batch
+        self._by_length.clear()
+        return []
+
+    def _fill(self, batch: list[tuple[Request, int]], longest: int, begin: Callable[[Request], bool]) -> None:
+        room = self._batch_tokens // longest - len(batch)
+        for length in sorted((each for each in self._by_length if each <= longest), reverse=True):
+            waiting = self._by_length[length]
+            while waiting:
+                request, number = waiting[0]
+                # Gone with an earlier batch, or nobody waits for it: cleared away even where there is no room.
+                gone = id(request) not in self._taken or number in self._taken[id(request)]
+                if not gone and room <= 0:
+                    return
+                waiting.popleft()
+                if gone:
+                    continue
+                if not self._may_go(request, begin):
+                    self._drop(request)
+                    continue
+                self._take(request, number)
+                batch.append((request, number))
+                room -= 1
+            del self._by_length[length]
+
+    def _may_go(self, request: Request, begin: Callable[[Request], bool]) -> bool:
+        return not request.ended and (bool(self._taken[id(request)]) or begin(request))
+
+    def _next_of(self, request: Request) -> int | None:
+        """The first window of a request that has not gone yet."""
+        left, taken = self._left.get(id(request)), self._taken.get(id(request))
+        if left is None or taken is None:
+            return None
+        while left and left[0] in taken:
+            left.popleft()
+        return left[0] if left else None
+
+    def _take(self, request: Request, number: int) -> None:
+        self._taken[id(request)].add(number)
+        self.tokens -= len(request.windows[number])
+
+    def _drop(self, request: Request) -> None:
+        taken = self._taken.pop(id(request), None)
+        self._left.pop(id(request), None)
+        if taken is not None:
+            self.tokens -= sum(len(w) for n, w in enumerate(request.windows) if n not in taken)
