@@ -30,11 +30,13 @@ from merchantguard.data.files import write_json
 from merchantguard.data.policy import Policy, Taxonomy, load_taxonomy
 from merchantguard.data.record import Record
 from merchantguard.data.text import clean
+from merchantguard.serve.batching import plan_batches
 from merchantguard.train.dataset import window_tokenizer
 from merchantguard.train.model import PolicyModel, build_model
 from merchantguard.train.run import LoadedRun
 
 DRAWS = 5
+BATCH_TOKENS = 4096
 STRENGTH = 1.0
 Floats = NDArray[np.float64]
 
@@ -50,23 +52,23 @@ class Encoded:
 
     def __init__(self, model: PolicyModel, run: LoadedRun, texts: Sequence[str]) -> None:
         tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
-        features, owners = [], []
-        for start in range(0, len(texts), 32):
-            cleaned = [clean(text).text for text in texts[start : start + 32]]
-            for number, encoded in enumerate(tokenizer.encode_batch(cleaned), start=start):
-                for window in encoded.windows:
-                    features.append(self._feature(model, window.ids))
-                    owners.append(number)
-        self.features = np.stack(features).astype(np.float64)
-        self.owners = np.array(owners)
+        encoded = tokenizer.encode_batch([clean(text).text for text in texts])
+        windows = [window.ids for each in encoded for window in each.windows]
+        features = np.zeros((len(windows), model.head.in_features))
+        for rows in plan_batches([len(window) for window in windows], batch_tokens=BATCH_TOKENS):
+            features[rows] = self._features(model, [windows[row] for row in rows])
+        self.features = features
+        self.owners = np.repeat(np.arange(len(texts)), [len(each.windows) for each in encoded])
         self.count = len(texts)
 
     @staticmethod
     @torch.no_grad()
-    def _feature(model: PolicyModel, ids: Sequence[int]) -> NDArray[np.float32]:
-        tokens = torch.tensor([list(ids)])
-        found = torch.nn.functional.normalize(model.features(tokens, torch.ones_like(tokens)), dim=1)
-        return found[0].numpy()
+    def _features(model: PolicyModel, windows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        longest = max(map(len, windows))
+        ids = torch.tensor([[*window, *[0] * (longest - len(window))] for window in windows])
+        mask = torch.tensor([[1] * len(window) + [0] * (longest - len(window)) for window in windows])
+        found: NDArray[np.float32] = torch.nn.functional.normalize(model.features(ids, mask), dim=1).numpy()
+        return found
 
     def highest(self, scores: Floats) -> Floats:
         """The highest score of each text, from scores (W,)."""

@@ -15,10 +15,17 @@ from ..train.predictions import Predictions
 from ..train.run import LoadedRun
 from ..train.run_files import PREDICTIONS
 from .card import model_card
-from .graph import can_fuse, write_fused_graph, write_graph
+from .graph import can_fuse, write_first_stage, write_fused_graph, write_graph
 from .merge import merge_adapter
 from .parity import TOLERANCE
-from .variants import FUSED, decision_fields, prove_exact, prove_reduced
+from .variants import (
+    FIRST_STAGE,
+    FUSED,
+    decision_fields,
+    first_stage_fields,
+    prove_exact,
+    prove_reduced,
+)
 
 CARD = "README.md"
 
@@ -52,12 +59,15 @@ def export_bundle(
         write_graph(merged, folder / MODEL)
         if fused and can_fuse(merged):
             write_fused_graph(merged, folder / FUSED)
+        staged = write_first_stage(merged, folder / FIRST_STAGE)
         document = bundle_document(run) | {"files": hashes(folder)}
         bundle = parse_document(document, folder)
         exact, reduced = prove_exact(run, bundle, texts, tolerance), prove_reduced(run, bundle)
         document["parity"] = [parity.to_json() for parity in exact.parity]
         document["variants"] = exact.entries + reduced.entries
         document["variants_left_out"] = exact.left_out + reduced.left_out
+        if staged and (stage := first_stage_fields(run, bundle)):
+            document["first_stage"] = stage
         write_text(folder / CARD, model_card(document))
         write_json(folder / DOCUMENT, document | {"files": hashes(folder)})
         read_bundle(folder)

@@ -14,6 +14,7 @@ import torch
 from ..data.extras import require
 from ..serve.session import OUTPUTS
 from ..train.model import PolicyModel
+from ..train.ngrams import NgramBranch
 from .merge import example_inputs
 
 INPUTS = ("input_ids", "attention_mask")
@@ -43,6 +44,34 @@ def write_graph(merged: PolicyModel, path: Path) -> None:
     program.save(str(path), external_data=_weight_bytes(merged) > _LARGEST_PLAIN)
 
 
+class _FirstStage(torch.nn.Module):
+    """The n-gram branch's suspicion of a window, (B, 1): its score of some violation and half its highest policy.
+
+    Of gate, highest policy, logsumexp and sums of them this ranks compliant merchants by other writers lowest (AUROC
+    0.907; gate alone 0.894, highest policy alone 0.853).
+    """
+
+    def __init__(self, branch: NgramBranch, *, gated: bool) -> None:
+        super().__init__()
+        self.branch, self.gated = branch, gated
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        scores = self.branch(input_ids, attention_mask)
+        if not self.gated:
+            return scores.amax(dim=1, keepdim=True)
+        return scores[:, -1:] + 0.5 * scores[:, :-1].amax(dim=1, keepdim=True)
+
+
+def write_first_stage(merged: PolicyModel, path: Path) -> bool:
+    """Write the graph of a cascade's first stage; False, and nothing, where the model has no n-gram branch."""
+    if merged.ngrams is None or merged.mixture is None:
+        return False
+    stage = _FirstStage(merged.ngrams, gated=merged.mixture.gated)
+    with _quiet():
+        _trace(stage, example_inputs(merged, batch=3, length=8), OUTPUTS["max"], path)
+    return True
+
+
 def can_fuse(merged: PolicyModel) -> bool:
     """Whether ONNX Runtime has attention fusions for this encoder and the graph can hold its weights."""
     encoder: Any = merged.encoder
@@ -62,7 +91,7 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
             traced = Path(folder) / "traced.onnx"
-            _trace(merged, traced)
+            _trace(merged, example_inputs(merged, batch=3, length=8), OUTPUTS[merged.pooling], traced)
             fused = optimizer.optimize_model(
                 str(traced),
                 model_type="bert",
@@ -78,13 +107,14 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     return True
 
 
-def _trace(merged: PolicyModel, path: Path) -> None:
-    outputs = OUTPUTS[merged.pooling]
+def _trace(
+    model: torch.nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], outputs: tuple[str, ...], path: Path
+) -> None:
     axes = {name: {0: "batch", 1: "sequence"} for name in INPUTS} | {name: {0: "batch"} for name in outputs}
     with torch.no_grad():
         torch.onnx.export(
-            merged,
-            example_inputs(merged, batch=3, length=8),
+            model,
+            inputs,
             str(path),
             dynamo=False,
             input_names=list(INPUTS),

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from ..data.errors import BundleError, ParityError
 from ..data.policy import Taxonomy
+from ..serve.batching import WindowRunner
 from ..serve.bundle import MODEL, Bundle, Variant, parse_document
+from ..serve.cascade import first_stage_scores
 from ..serve.concluding import Concluder
 from ..serve.decision import pool
 from ..serve.evidence import EvidenceOptions
 from ..serve.reading import read_texts
 from ..serve.scorer import BATCH_TOKENS, Scorer, load_tokenizer
-from ..serve.session import Model
+from ..serve.session import Model, OnnxModel
 from ..serve.variants import open_variant, why_not
-from ..serve.workers import usable_cores
+from ..serve.workers import Workers, usable_cores
 from ..train.calibration import Calibration
 from ..train.judging import certify
 from ..train.metrics import macro_average_precision
@@ -29,6 +31,7 @@ from ..train.thresholds import PolicyThreshold, ReviewCertificate
 from .parity import Parity, TorchModel, check_parity, parity_cases
 
 FUSED = "model.fused.onnx"
+FIRST_STAGE = "model.first.onnx"
 
 # Of the average precision, and of all decisions on policies, that reduced precision may change.
 AVERAGE_PRECISION_TOLERANCE = 0.002
@@ -134,6 +137,28 @@ def prove_reduced(run: LoadedRun, bundle: Bundle) -> Proven:
         if reason is not None:
             proven.left_out.append({"name": variant.name, "reason": reason})
     return proven
+
+
+def first_stage_fields(run: LoadedRun, bundle: Bundle) -> dict[str, Any] | None:
+    """What bundle.json says of the first stage: the scores of the calibration split's violating texts, of each domain
+    the lowest, as texts of one merchant are no independent draws. None where the run keeps no such split."""
+    if _splits_missing(run):
+        return None
+    held = _predictions(run, "calibration")
+    violating = [row for row in range(len(held)) if ((held.labels[row] > 0.5) & held.known[row]).any()]
+    model = OnnxModel(bundle.path / FIRST_STAGE, pooling="max", policies=1)
+    tokenizer = load_tokenizer(bundle)
+    runner = WindowRunner(model, Workers(1), pad_id=tokenizer.pad_id, window_tokens=bundle.window_tokens)
+    lowest: dict[str, float] = {}
+    if violating:
+        scores = first_stage_scores(runner, read_texts([held.texts[row] for row in violating], tokenizer))
+        for row, score in zip(violating, scores.tolist(), strict=True):
+            lowest[held.domains[row]] = min(score, lowest.get(held.domains[row], score))
+    return {
+        "graph": FIRST_STAGE,
+        "confidence": run.settings.thresholds.confidence,
+        "violating_scores": sorted(lowest.values()),
+    }
 
 
 def _prove(run: LoadedRun, bundle: Bundle, variant: Variant) -> tuple[dict[str, Any], Gate]:

@@ -46,6 +46,9 @@ class Assessment:
     `probabilities` is float32 (K,), one per policy in the bundle's order; `findings` are sorted by
     probability, highest first; `windows` counts the windows read; `truncated` says that the text went on
     after the last of them; `bundle` is `name@version`.
+
+    `cleared_early`: the first stage of a cascade cleared the text and the model never read it. Then nobody has
+    estimated its probabilities: they are NaN.
     """
 
     decision: Decision
@@ -54,6 +57,7 @@ class Assessment:
     windows: int
     truncated: bool
     bundle: str
+    cleared_early: bool = False
 
     @property
     def any_violation(self) -> float:

@@ -56,6 +56,15 @@ class Variant:
     any_review: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FirstStage:
+    """The cheap stage of a cascade: its graph, and the scores, rising, that it gives to violating calibration texts."""
+
+    graph: str
+    confidence: float
+    violating_scores: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A checked bundle; `document` is all of bundle.json, certificates and metrics included.
@@ -73,6 +82,7 @@ class Bundle:
     pooling: str
     any_review: float
     variants: tuple[Variant, ...]
+    first_stage: FirstStage | None
     files: Mapping[str, str]
     document: Mapping[str, Any] = field(repr=False)
 
@@ -161,6 +171,7 @@ def parse_document(content: Any, folder: Path) -> Bundle:
         pooling=pooling,
         any_review=_any_review(fields),
         variants=_variants(fields, policies),
+        first_stage=_first_stage(fields),
         files=_files(fields),
         document=content,
     )
@@ -190,6 +201,21 @@ def _variants(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> tuple[Va
         if variant.graph not in files:
             fields.fail(f"variants: {variant.name} runs {variant.graph}, which files does not list")
     return found
+
+
+def _first_stage(fields: "_Fields") -> FirstStage | None:
+    if not fields.has("first_stage"):
+        return None
+    stage = fields.inner("first_stage")
+    graph, confidence = stage.string("graph"), stage.number("confidence")
+    if graph not in _files(fields):
+        stage.fail(f"graph {graph} is not listed in files")
+    if not 0 < confidence < 1:
+        stage.fail(f"confidence is {confidence}; it must lie between 0 and 1")
+    scores = stage.numbers("violating_scores")
+    if list(scores) != sorted(scores):
+        stage.fail("violating_scores do not rise")
+    return FirstStage(graph, confidence, scores)
 
 
 def _variant(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> Variant:
@@ -314,3 +340,9 @@ class _Fields:
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             self.fail(f"{key} must be a finite number")
         return float(value)
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        value = self.get(key)
+        if not isinstance(value, list):
+            self.fail(f"{key} must be a list")
+        return tuple(_Fields({key: each}, self._place).number(key) for each in value)

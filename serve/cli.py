@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="variant of the bundle to use: plain, fused, openvino, ... (default: the fastest one that runs here)",
     )
     parser.add_argument(
+        "--cascade",
+        type=_share,
+        metavar="LOSS",
+        help="clear what is surely compliant by a cheap first stage, certified to lose at most this share of "
+        "violating texts, e.g. 0.05; such rows have no probabilities",
+    )
+    parser.add_argument(
         "--batch-tokens",
         type=_positive,
         default=BATCH_TOKENS,
@@ -76,7 +83,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    scorer = Scorer.load(args.bundle, threads=args.threads or "auto", variant=args.variant)
+    scorer = Scorer.load(
+        args.bundle, threads=args.threads or "auto", variant=args.variant, cascade=args.cascade
+    )
     decisions: Counter[str] = Counter()
     rejected = 0
     with (
@@ -147,4 +156,11 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
     return value

@@ -56,6 +56,20 @@ class Concluder:
             bundle=self.bundle.label,
         )
 
+    def clear_early(self, reading: Reading) -> Assessment:
+        """The assessment of a text that a first stage cleared."""
+        unknown = np.full(len(self.bundle.policies), np.nan, dtype=np.float32)
+        unknown.setflags(write=False)
+        return Assessment(
+            decision="clear",
+            probabilities=unknown,
+            findings=(),
+            windows=len(reading.windows.windows),
+            truncated=reading.windows.truncated,
+            bundle=self.bundle.label,
+            cleared_early=True,
+        )
+
     def wants_evidence(self, logits: Floats, scores: Floats | None) -> bool:
         """Whether concluding will run the model again: only where something is found."""
         return self._evidence.spans > 0 and rules.strictest(self.decide(logits, scores)[1]) != "clear"

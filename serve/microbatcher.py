@@ -74,7 +74,9 @@ class MicroBatcher:
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
-        return self._enqueue(read_texts([text], self._scorer.tokenizer)[0], deadline).future
+        reading = read_texts([text], self._scorer.tokenizer)[0]
+        [early] = self._scorer.clear_early([reading])
+        return self._enqueue(reading, deadline).future if early is None else self._answered(early)
 
     async def assess_async(self, text: str, *, deadline: float | None = None) -> Assessment:
         """Assess a text from a coroutine; cancelling the coroutine takes the request back.
@@ -121,6 +123,18 @@ class MicroBatcher:
         self.close(drain=kind is None)
 
     # -- the queue --------------------------------------------------------------------------------------
+
+    def _answered(self, assessment: Assessment) -> "Future[Assessment]":
+        """The future of a text that the first stage cleared on the caller's thread: it never queues."""
+        with self._changed:
+            self._recorder.submitted += 1
+            if self._closing:
+                self._recorder.outcomes["rejected"] += 1
+                raise BatcherClosed("the batcher is closed: it takes no more texts")
+            self._recorder.outcomes["completed"] += 1
+        future: Future[Assessment] = Future()
+        future.set_result(assessment)
+        return future
 
     def _enqueue(self, reading: Reading, deadline: float | None) -> Request:
         request = Request(reading.ids, reading=reading)

@@ -30,16 +30,18 @@ def assessment_row(record: Record, assessment: Assessment, policies: tuple[Bundl
     and pages (of HTML what is visible) joined by line ends. Each span says in which of these parts it lies.
     """
     known = {policy.id: policy for policy in policies}
+    early = assessment.cleared_early
     return {
         "id": record.id,
         "decision": assessment.decision,
-        "any_violation": _shortest(np.float32(assessment.any_violation)),
+        "any_violation": None if early else _shortest(np.float32(assessment.any_violation)),
         "findings": [_finding(record, finding, known[finding.policy]) for finding in assessment.findings],
         "windows": assessment.windows,
         "truncated": assessment.truncated,
         "bundle": assessment.bundle,
+        "cleared_early": early,
         "probabilities": {
-            policy.id: _shortest(probability)
+            policy.id: None if early else _shortest(probability)
             for policy, probability in zip(policies, assessment.probabilities, strict=True)
         },
     }
@@ -136,6 +138,7 @@ def _schema(pa: Any) -> Any:
             "windows": count,
             "truncated": pa.bool_(),
             "bundle": text,
+            "cleared_early": pa.bool_(),
             "probabilities": pa.map_(text, number),
         }
     )

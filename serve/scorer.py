@@ -13,6 +13,7 @@ from ..data.windows import WindowTokenizer
 from .assessment import Assessment
 from .batching import WindowRunner, chunked
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
+from .cascade import Cascade
 from .concluding import Concluder
 from .evidence import EvidenceOptions
 from .reading import Reading, read_texts
@@ -40,11 +41,13 @@ class Scorer:
         evidence: EvidenceOptions | None = None,
         workers: int = 1,
         variant: str = "plain",
+        cascade: Cascade | None = None,
     ) -> None:
         """Score with a model that is already there; `Scorer.load` is the usual way in."""
         self.bundle = bundle
         self.variant = variant
         self.tokenizer = tokenizer
+        self.cascade = cascade
         self.runner = WindowRunner(
             model, Workers(workers), pad_id=tokenizer.pad_id, window_tokens=bundle.window_tokens
         )
@@ -58,6 +61,7 @@ class Scorer:
         threads: int | Literal["auto"] = "auto",
         variant: str = "auto",
         provider: str | None = None,
+        cascade: float | None = None,
         evidence: EvidenceOptions | None = None,
     ) -> "Scorer":
         """Read and check the bundle in folder `path`.
@@ -67,6 +71,8 @@ class Scorer:
             (`scorer.variant` says which), "plain" is model.onnx as any ONNX Runtime runs it.
         :param provider: run model.onnx by this execution provider of ONNX Runtime instead of the CPU's, such as
             "CUDAExecutionProvider"; give `assess_many` more `batch_tokens` then.
+        :param cascade: let a cheap first stage clear what is surely compliant, losing at most this share of
+            violating texts, by the bundle's certificate (`scorer.cascade.certificate`); such texts have no probabilities.
         :raises BundleError: if the bundle is damaged, incomplete or of another version, or lacks the variant.
         """
         workers = usable_cores() if threads == "auto" else threads
@@ -74,13 +80,18 @@ class Scorer:
         if provider is not None and variant == "auto":
             variant = "plain"
         chosen = choose_variant(bundle, variant)
+        tokenizer = load_tokenizer(bundle)
+        first = None
+        if cascade is not None:
+            first = Cascade.load(bundle, loss=cascade, workers=workers, pad_id=tokenizer.pad_id)
         return cls(
             bundle.for_variant(chosen.name),
             open_variant(bundle, chosen, workers=workers, provider=provider),
-            load_tokenizer(bundle),
+            tokenizer,
             evidence=evidence,
             workers=workers,
             variant=chosen.name,
+            cascade=first,
         )
 
     @property
@@ -153,6 +164,22 @@ class Scorer:
             waiting = upcoming
 
     def _finish(self, readings: Sequence[Reading], batch_tokens: int) -> list[Assessment]:
+        cleared = self.clear_early(readings)
+        left = [reading for reading, early in zip(readings, cleared, strict=True) if early is None]
+        scored = iter(self._score(left, batch_tokens))
+        return [next(scored) if early is None else early for early in cleared]
+
+    def clear_early(self, readings: Sequence[Reading]) -> list[Assessment | None]:
+        """Assessments of the texts that the cascade's first stage clears; None for the others, or without a cascade."""
+        if self.cascade is None or not readings:
+            return [None] * len(readings)
+        clears = self.cascade.clears(readings)
+        return [
+            self.concluder.clear_early(reading) if clear else None
+            for reading, clear in zip(readings, clears, strict=True)
+        ]
+
+    def _score(self, readings: Sequence[Reading], batch_tokens: int) -> list[Assessment]:
         if not readings:
             return []
 
