@@ -94,7 +94,8 @@ def main() -> int:
     defaults = EvidenceOptions()
     parser.add_argument("bundle", type=Path)
     parser.add_argument("records", type=Path, nargs="+", help="records with labels and evidence")
-    parser.add_argument("--splits", type=Path, help="a run's splits.json: only its test split is measured")
+    parser.add_argument("--splits", type=Path, help="a run's splits.json: only --parts of it are measured")
+    parser.add_argument("--parts", default="test", help="splits to measure, with commas (test)")
     parser.add_argument("--alone", type=float, default=defaults.alone)
     parser.add_argument("--left-out", type=int, default=defaults.left_out)
     parser.add_argument("--near", type=float, default=defaults.near)
@@ -107,8 +108,9 @@ def main() -> int:
     scorer = Scorer.load(args.bundle, threads=args.threads, evidence=options)
     records = [record for record in read_records(args.records, None).records if record.evidence]
     if args.splits:
-        test = set(SplitManifest.from_json(read_json(args.splits)).ids["test"])
-        records = [record for record in records if record.id in test]
+        splits = SplitManifest.from_json(read_json(args.splits)).ids
+        wanted = {record_id for part in args.parts.split(",") for record_id in splits[part]}
+        records = [record for record in records if record.id in wanted]
     rows: list[tuple[Record, Row]] = []
     violations = sum(len(record.evidence) for record in records)
     for record, assessment in zip(records, scorer.assess_many(r.text for r in records), strict=True):

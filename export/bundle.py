@@ -11,6 +11,7 @@ from ..data.files import atomic_folder, sha256_file, write_json, write_text
 from ..data.readers import read_records
 from ..data.text import CLEANING_VERSION
 from ..serve.bundle import DOCUMENT, FORMAT_VERSION, MODEL, TOKENIZER, Bundle, parse_document, read_bundle
+from ..train.model import PolicyModel
 from ..train.predictions import Predictions
 from ..train.run import LoadedRun
 from ..train.run_files import PREDICTIONS
@@ -21,10 +22,13 @@ from .parity import TOLERANCE
 from .variants import (
     FIRST_STAGE,
     FUSED,
+    INT8,
+    Proven,
     decision_fields,
     first_stage_fields,
     prove_exact,
     prove_reduced,
+    write_quantised,
 )
 
 CARD = "README.md"
@@ -39,12 +43,14 @@ def export_bundle(
     path: Path,
     *,
     fused: bool = True,
+    int8: bool = False,
     texts: Sequence[str] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Bundle:
     """Write the bundle of a run into folder `path`, replacing an older bundle there.
 
     :param fused: also write the graph with ONNX Runtime's fusions, where it has some for the encoder.
+    :param int8: also try an int8 graph, which is written where a variant of it passes its gate.
     :param texts: what parity is checked on; by default held-out texts of the run.
     :raises ParityError: if a graph does not give the run's probabilities and decisions; `path` is unchanged.
     :raises StorageError: if `path` is a folder of something else, or cannot be written.
@@ -62,7 +68,8 @@ def export_bundle(
         staged = write_first_stage(merged, folder / FIRST_STAGE)
         document = bundle_document(run) | {"files": hashes(folder)}
         bundle = parse_document(document, folder)
-        exact, reduced = prove_exact(run, bundle, texts, tolerance), prove_reduced(run, bundle)
+        exact = prove_exact(run, bundle, texts, tolerance)
+        reduced = _reduce(run, merged, document, folder, int8=int8)
         document["parity"] = [parity.to_json() for parity in exact.parity]
         document["variants"] = exact.entries + reduced.entries
         document["variants_left_out"] = exact.left_out + reduced.left_out
@@ -72,6 +79,19 @@ def export_bundle(
         write_json(folder / DOCUMENT, document | {"files": hashes(folder)})
         read_bundle(folder)
     return read_bundle(path)
+
+
+def _reduce(
+    run: LoadedRun, merged: PolicyModel, document: dict[str, Any], folder: Path, *, int8: bool
+) -> Proven:
+    """Prove the variants of reduced precision; a graph of which none passes is not kept."""
+    if int8:
+        write_quantised(run, merged, parse_document(document, folder))
+        document["files"] = hashes(folder)
+    proven = prove_reduced(run, parse_document(document, folder), int8=int8)
+    if INT8 not in [entry["graph"] for entry in proven.entries]:
+        (folder / INT8).unlink(missing_ok=True)
+    return proven
 
 
 def bundle_document(run: LoadedRun) -> dict[str, Any]:

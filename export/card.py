@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..serve.cascade import least_loss
+
 _USE = """\
 Scores a merchant's own text (a site, a listing, an application) against {count} policies: a calibrated
 probability for each, a decision (clear, review or block), and the passages that carry it.
@@ -61,6 +63,7 @@ def model_card(document: Mapping[str, Any]) -> str:
         *_whole_record(document),
         "## The graphs",
         _parity(document["parity"]),
+        *_variants(document),
         "## Limits",
         _LIMITS.format_map(facts),
     ]
@@ -133,6 +136,31 @@ def _parity(found: Iterable[Mapping[str, Any]]) -> str:
     return "Largest difference of a probability from the trained model's, every decision alike:\n\n" + _table(
         ("graph", "difference", "on"), rows
     )
+
+
+def _variants(document: Mapping[str, Any]) -> list[str]:
+    """The variants beside the plain graph, and those that did not pass."""
+    lines = []
+    for variant in document.get("variants", []):
+        line = f"- `{variant['name']}`: `{variant['graph']}` by {variant['engine']} in {variant['precision']}"
+        if gate := variant.get("gate"):
+            line += (
+                f"; against float32 on {gate['records']} held-out records {gate['decisions_agreeing']:.2%} of the "
+                f"decisions agree, macro average precision {gate['macro_average_precision']:.4f} for "
+                f"{gate['macro_average_precision_fp32']:.4f}; calibrated and certified anew"
+            )
+        lines.append(line)
+    lines += [
+        f"- `{each['name']}` is left out: {_plain(each['reason'])}"
+        for each in document.get("variants_left_out", [])
+    ]
+    if stage := document.get("first_stage"):
+        least = least_loss(len(stage["violating_scores"]), stage["confidence"])
+        lines.append(
+            f"- a cascade can be switched on: its first stage, `{stage['graph']}`, certifies a loss of {least:.1%} of "
+            "violating texts at least"
+        )
+    return ["Variants that the scorer may choose from:", "\n".join(lines)] if lines else []
 
 
 def _figure(value: Any) -> str:

@@ -16,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `merchantguard export` to a parser."""
     parser.add_argument("run", type=Path, help="folder that `merchantguard train` wrote")
     parser.add_argument("bundle", type=Path, help="folder to write; an older bundle there is replaced")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="also try an int8 graph: minutes more, and written only where it decides as float32 does",
+    )
     parser.add_argument("--no-fused", action="store_true", help="write only model.onnx, no faster variant")
 
 
@@ -28,12 +33,14 @@ def main(args: argparse.Namespace) -> int:
     from .bundle import export_bundle
 
     print(f"exporting {args.run}; this takes a minute", file=sys.stderr)
-    bundle = export_bundle(load_run(args.run), args.bundle, fused=not args.no_fused)
+    bundle = export_bundle(load_run(args.run), args.bundle, fused=not args.no_fused, int8=args.int8)
     for parity in bundle.document["parity"]:
         print(
             f"{parity['graph']}: probabilities within {parity['max_difference']:.1e} of the trained model's on "
             f"{parity['texts']} texts ({parity['windows']} windows)",
             file=sys.stderr,
         )
+    for variant in bundle.document["variants_left_out"]:
+        print(f"{variant['name']} is left out: {variant['reason']}", file=sys.stderr)
     print(bundle.path)
     return 0

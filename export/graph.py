@@ -29,7 +29,7 @@ def write_graph(merged: PolicyModel, path: Path) -> None:
     """Write the graph of a merged model with dynamic batch and sequence, by torch.export."""
     require("onnxscript", "export")
     axes = {0: "batch", 1: "sequence"}
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
             merged,
             example_inputs(merged, batch=3, length=8),
@@ -67,7 +67,7 @@ def write_first_stage(merged: PolicyModel, path: Path) -> bool:
     if merged.ngrams is None or merged.mixture is None:
         return False
     stage = _FirstStage(merged.ngrams, gated=merged.mixture.gated)
-    with _quiet():
+    with quiet():
         _trace(stage, example_inputs(merged, batch=3, length=8), OUTPUTS["max"], path)
     return True
 
@@ -89,7 +89,7 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     before = encoder.config._attn_implementation
     encoder.set_attn_implementation("eager")
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
             traced = Path(folder) / "traced.onnx"
             _trace(merged, example_inputs(merged, batch=3, length=8), OUTPUTS[merged.pooling], traced)
             fused = optimizer.optimize_model(
@@ -142,7 +142,7 @@ def _weight_bytes(model: torch.nn.Module) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep back what the exporters say about themselves; the parity gate judges what they wrote."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnxruntime.transformers")]
     loggers += [

@@ -24,14 +24,22 @@ from ..serve.workers import Workers, usable_cores
 from ..train.calibration import Calibration
 from ..train.judging import certify
 from ..train.metrics import macro_average_precision
+from ..train.model import PolicyModel
 from ..train.predictions import Predictions
 from ..train.run import LoadedRun
 from ..train.run_files import PREDICTIONS
 from ..train.thresholds import PolicyThreshold, ReviewCertificate
 from .parity import Parity, TorchModel, check_parity, parity_cases
+from .quantise import write_int8_graph
 
 FUSED = "model.fused.onnx"
 FIRST_STAGE = "model.first.onnx"
+INT8 = "model.int8.onnx"
+REDUCED = (
+    Variant("openvino-bf16", MODEL, engine="openvino", precision="bf16"),
+    Variant("openvino-int8", INT8, engine="openvino", precision="int8+bf16"),
+    Variant("int8", INT8, precision="int8"),
+)
 
 # Of the average precision, and of all decisions on policies, that reduced precision may change.
 AVERAGE_PRECISION_TOLERANCE = 0.002
@@ -124,19 +132,36 @@ class Gate:
         return None
 
 
-def prove_reduced(run: LoadedRun, bundle: Bundle) -> Proven:
-    """Put every variant of reduced precision through its gate."""
+def prove_reduced(run: LoadedRun, bundle: Bundle, *, int8: bool) -> Proven:
+    """Put every variant of reduced precision through its gate; those in int8 where they are wanted."""
     proven = Proven()
-    for variant in (Variant("openvino-bf16", MODEL, engine="openvino", precision="bf16"),):
+    held_out = None if _splits_missing(run) else _exact_logits(run, bundle)
+    for variant in REDUCED:
+        if variant.graph == INT8 and not int8:
+            continue
         reason = why_not(variant) or _splits_missing(run)
-        if reason is None:
-            entry, gate = _prove(run, bundle, variant)
+        if reason is None and not (bundle.path / variant.graph).is_file():
+            reason = "the graph has no matrix products to compute in int8"
+        if reason is None and held_out is not None:
+            entry, gate = _prove(run, bundle, variant, held_out)
             reason = gate.fault
             if reason is None:
                 proven.entries.append(entry | {"gate": asdict(gate)})
         if reason is not None:
             proven.left_out.append({"name": variant.name, "reason": reason})
     return proven
+
+
+def write_quantised(run: LoadedRun, merged: PolicyModel, bundle: Bundle) -> None:
+    """Write the int8 graph, its scales measured on the validation split: calibration and gate have texts of their own."""
+    if not (run.path / PREDICTIONS / "validation.parquet").is_file():
+        return
+    tokenizer = load_tokenizer(bundle)
+    readings = read_texts(_predictions(run, "validation").texts, tokenizer)
+    windows = [ids for reading in readings for ids in reading.ids]
+    write_int8_graph(
+        merged, bundle.path / MODEL, bundle.path / INT8, windows=windows, pad_id=tokenizer.pad_id
+    )
 
 
 def first_stage_fields(run: LoadedRun, bundle: Bundle) -> dict[str, Any] | None:
@@ -161,21 +186,26 @@ def first_stage_fields(run: LoadedRun, bundle: Bundle) -> dict[str, Any] | None:
     }
 
 
-def _prove(run: LoadedRun, bundle: Bundle, variant: Variant) -> tuple[dict[str, Any], Gate]:
+def _exact_logits(run: LoadedRun, bundle: Bundle) -> Predictions:
+    """The test split with the logits of the plain graph."""
     exact = _scorer(bundle, open_variant(bundle, Variant("plain", MODEL), workers=usable_cores()))
+    held_out = _predictions(run, "test")
+    return replace(held_out, logits=text_logits(exact, held_out.texts))
+
+
+def _prove(
+    run: LoadedRun, bundle: Bundle, variant: Variant, held_out: Predictions
+) -> tuple[dict[str, Any], Gate]:
+    """Calibrate and certify the variant on the calibration split, and compare it with float32 on the test split."""
     reduced = _scorer(bundle, open_variant(bundle, variant, workers=usable_cores()))
     calibrating = _predictions(run, "calibration")
     calibrating = replace(calibrating, logits=text_logits(reduced, calibrating.texts))
     fields = decision_fields(run.taxonomy, *certify(calibrating, run.settings.thresholds, run.taxonomy))
     entry = _entry(variant) | fields
-    document = dict(bundle.document) | {"variants": [entry]}
-    own = parse_document(document, bundle.path).for_variant(variant.name)
-    held_out = _predictions(run, "test")
-    pairs = [
-        (text_logits(scorer, held_out.texts), Concluder(rules, scorer.tokenizer, _NO_EVIDENCE))
-        for scorer, rules in ((exact, bundle), (reduced, own))
-    ]
-    return entry, _compare(held_out, *pairs)
+    own = parse_document(dict(bundle.document) | {"variants": [entry]}, bundle.path).for_variant(variant.name)
+    exact = held_out.logits, Concluder(bundle, reduced.tokenizer, _NO_EVIDENCE)
+    logits = text_logits(reduced, held_out.texts)
+    return entry, _compare(held_out, exact, (logits, Concluder(own, reduced.tokenizer, _NO_EVIDENCE)))
 
 
 def _compare(

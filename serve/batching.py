@@ -37,7 +37,7 @@ class WindowRunner:
 
     def run_batch(self, windows: Sequence[Sequence[int]]) -> tuple[Floats, Floats | None]:
         """Logits (W, K) and scores (W, K), or None, of windows that go through the model in one run."""
-        return self._model.run(*_pad(windows, self._pad_id, self._window_tokens))
+        return self._model.run(*pad_windows(windows, self._pad_id, self._window_tokens))
 
 
 def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -80,7 +80,8 @@ def padded_length(length: int) -> int:
     return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
-def _pad(windows: Sequence[Sequence[int]], pad_id: int, window_tokens: int) -> tuple[Ids, Ids]:
+def pad_windows(windows: Sequence[Sequence[int]], pad_id: int, window_tokens: int) -> tuple[Ids, Ids]:
+    """Token ids and mask (B, T) of windows, padded to a bucket of lengths but never past `window_tokens`."""
     lengths = [len(window) for window in windows]
     # Not past the window: a model may have no position for the token after its last.
     longest = max(1, *lengths, min(padded_length(max(lengths)), window_tokens))

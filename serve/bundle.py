@@ -1,8 +1,9 @@
 """Reading a bundle: its folder is checked as a whole before anything in it is used."""
 
 import json
-import math
 import re
+import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +22,11 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 POOLINGS = ("max", "attention")
 ENGINES = ("onnxruntime", "openvino")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
 
 _DOCUMENT_BYTES = 64 * 2**20
+# More than any window holds; the tokenizers library overflows somewhere above.
+_LARGEST_INTEGER = 2**31 - 1
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -126,7 +129,11 @@ def read_bundle(path: Path | str) -> Bundle:
     folder = Path(path)
     document = folder / DOCUMENT
     try:
-        if document.stat().st_size > _DOCUMENT_BYTES:
+        status = document.lstat()
+        # A pipe would be waited for without end, and a link may lead out of the bundle.
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{document}: not a file in the bundle; copy it whole again")
+        if status.st_size > _DOCUMENT_BYTES:
             raise BundleError(f"{document}: larger than {_DOCUMENT_BYTES >> 20} MiB")
         content = json.loads(document.read_text(encoding="utf-8"))
     except OSError as error:
@@ -228,6 +235,8 @@ def _variant(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> Variant:
         own = _policies(fields)
         if [policy.id for policy in own] != [policy.id for policy in policies]:
             fields.fail("policies are not those of the bundle, in its order")
+    elif precision != "fp32":
+        fields.fail(f"policies is missing: precision {precision} needs calibration and thresholds of its own")
     return Variant(
         name=fields.string("name"),
         graph=fields.string("graph"),
@@ -254,11 +263,13 @@ def _policy(fields: "_Fields") -> BundlePolicy:
     review = thresholds.number("review")
     if not 0 <= review <= 1 or (block is not None and not review <= block <= 1):
         thresholds.fail(f"needs 0 <= review <= block <= 1, has review {review} and block {block}")
+    if (scale := calibration.number("scale")) <= 0:
+        calibration.fail(f"scale is {scale}; it must be positive")
     return BundlePolicy(
         id=fields.string("id"),
         title=fields.string("title"),
         severity=fields.string("severity"),
-        scale=calibration.number("scale"),
+        scale=scale,
         bias=calibration.number("bias"),
         review=review,
         block=block,
@@ -282,9 +293,11 @@ def _files(fields: "_Fields") -> dict[str, str]:
 
 
 def _check_hash(path: Path, digest: str) -> None:
-    if not path.is_file() or path.is_symlink():
-        raise BundleError(f"{path}: listed in {DOCUMENT} but not a file in the bundle; copy it whole again")
     try:
+        if not path.is_file() or path.is_symlink():
+            raise BundleError(
+                f"{path}: listed in {DOCUMENT} but not a file in the bundle; copy it whole again"
+            )
         found = sha256_file(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
@@ -331,13 +344,17 @@ class _Fields:
 
     def integer(self, key: str) -> int:
         value = self.get(key)
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.fail(f"{key} must be a whole number")
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST_INTEGER:
+            self.fail(f"{key} must be a whole number up to {_LARGEST_INTEGER}")
         return int(value)
 
     def number(self, key: str) -> float:
         value = self.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not abs(value) <= sys.float_info.max
+        ):
             self.fail(f"{key} must be a finite number")
         return float(value)
 

@@ -27,6 +27,8 @@ BATCH_TOKENS = 512
 _TEXTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 4_000_000
 _REMEMBERED = 4096
+# Letters that hardly a tokenizer knows: one that has lost its token for the unknown fails only at these.
+_UNKNOWN = "\ua66e \U00013080 \U000f0000"
 
 
 class Scorer:
@@ -58,7 +60,7 @@ class Scorer:
         cls,
         path: Path | str,
         *,
-        threads: int | Literal["auto"] = "auto",
+        threads: int | Literal["auto"] | None = "auto",
         variant: str = "auto",
         provider: str | None = None,
         cascade: float | None = None,
@@ -66,7 +68,7 @@ class Scorer:
     ) -> "Scorer":
         """Read and check the bundle in folder `path`.
 
-        :param threads: cores to use; "auto" takes all that the process may use.
+        :param threads: cores to use; "auto" (or None) takes all that the process may use.
         :param variant: which of the bundle's variants; "auto" takes the fastest that this machine supports
             (`scorer.variant` says which), "plain" is model.onnx as any ONNX Runtime runs it.
         :param provider: run model.onnx by this execution provider of ONNX Runtime instead of the CPU's, such as
@@ -75,7 +77,7 @@ class Scorer:
             violating texts, by the bundle's certificate (`scorer.cascade.certificate`); such texts have no probabilities.
         :raises BundleError: if the bundle is damaged, incomplete or of another version, or lacks the variant.
         """
-        workers = usable_cores() if threads == "auto" else threads
+        workers = usable_cores() if threads in (None, "auto") else int(threads)
         bundle = read_bundle(path)
         if provider is not None and variant == "auto":
             variant = "plain"
@@ -200,15 +202,19 @@ class Scorer:
 def load_tokenizer(bundle: Bundle) -> WindowTokenizer:
     """The bundle's tokenizer with the window sizes the model was trained with.
 
-    :raises BundleError: if tokenizer.json is no tokenizer.
+    :raises BundleError: if tokenizer.json is no tokenizer, or none that can read every letter.
     """
     path = bundle.path / TOKENIZER
     try:
-        return WindowTokenizer.from_file(
+        tokenizer = WindowTokenizer.from_file(
             path,
             window_tokens=bundle.window_tokens,
             stride_tokens=bundle.stride_tokens,
             max_windows=bundle.max_windows,
         )
-    except Exception as error:  # the tokenizers library raises bare Exception
+        tokenizer.encode(_UNKNOWN)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exception from the tokenizers library; its panics are not even that
         raise BundleError(f"{path}: cannot be used as a tokenizer ({error})") from error
+    return tokenizer

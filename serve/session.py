@@ -47,12 +47,14 @@ class OnnxModel:
             raise BundleError(f"ONNX Runtime has no {provider} here; it has {', '.join(available)}")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=_options(threads), providers=[provider]
+                str(path), sess_options=_options(threads), providers=[provider], enable_fallback=0
             )
+            inputs = {value.name for value in self._session.get_inputs()}
+            names = {value.name for value in self._session.get_outputs()}
         except Exception as error:  # ONNX Runtime's own exception classes share no base but this one
             raise BundleError(f"{path}: ONNX Runtime cannot load it ({error})") from error
-        self._check_inputs(path)
-        names = {value.name for value in self._session.get_outputs()}
+        if inputs != {"input_ids", "attention_mask"}:
+            raise BundleError(f"{path}: takes {sorted(inputs)}; input_ids and attention_mask are needed")
         check_outputs(path, self, names, pooling=pooling, policies=policies)
 
     def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
@@ -60,11 +62,6 @@ class OnnxModel:
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         results: list[Any] = self._session.run(self._outputs, feed)
         return results[0], results[1] if len(results) > 1 else None
-
-    def _check_inputs(self, path: Path) -> None:
-        inputs = {value.name for value in self._session.get_inputs()}
-        if inputs != {"input_ids", "attention_mask"}:
-            raise BundleError(f"{path}: takes {sorted(inputs)}; input_ids and attention_mask are needed")
 
 
 def check_outputs(path: Path, model: Model, outputs: set[str], *, pooling: str, policies: int) -> None:
@@ -79,8 +76,8 @@ def check_outputs(path: Path, model: Model, outputs: set[str], *, pooling: str, 
         shapes = [result.shape for result in model.run(token, token) if result is not None]
     except Exception as error:
         raise BundleError(f"{path}: cannot be run ({error})") from error
-    if any(shape != (1, policies) for shape in shapes):
-        raise BundleError(f"{path}: gives shape {shapes[0]} for one window of {policies} policies")
+    if wrong := [shape for shape in shapes if shape != (1, policies)]:
+        raise BundleError(f"{path}: gives shape {wrong[0]} for one window of {policies} policies")
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:

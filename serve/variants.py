@@ -9,7 +9,13 @@ from .bundle import Bundle, Variant
 from .session import Model, OnnxModel
 
 # The fastest first, as measured by bench/serving.py on CPUs that have the instructions; ties go to what needs less.
-_PREFERENCE = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
+_PREFERENCE = (
+    ("openvino", "int8+bf16"),
+    ("openvino", "bf16"),
+    ("openvino", "fp32"),
+    ("onnxruntime", "int8"),
+    ("onnxruntime", "fp32"),
+)
 
 
 def choose_variant(bundle: Bundle, name: str = "auto") -> Variant:
@@ -30,7 +36,7 @@ def why_not(variant: Variant) -> str | None:
     if variant.engine == "openvino":
         if find_spec("openvino") is None:
             return "it needs OpenVINO: pip install 'merchantguard[openvino]'"
-        if variant.precision == "bf16" and not _openvino_has("BF16"):
+        if "bf16" in variant.precision and not _openvino_has("BF16"):
             return "the CPU has no bfloat16 instructions; emulated they are slower than float32"
     return None
 

@@ -22,6 +22,10 @@ _COMMANDS = {
     "evaluate": _Command("train.evaluate_cli", "figures and a report of a run on other records"),
     "export": _Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": _Command("serve.cli", "score files with a bundle"),
+    "bench": _Command(
+        "serve.bench_cli",
+        "what this machine can do with a bundle: texts per second, latency, the best setting",
+    ),
 }
 
 

@@ -1,17 +1,21 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from merchantguard.data.errors import ParityError, StorageError
 from merchantguard.export import bundle as exporting
 from merchantguard.export.bundle import export_bundle
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import Bundle
+from merchantguard.serve.reading import read_texts
+from merchantguard.train.predictions import Predictions
 from merchantguard.train.run import LoadedRun
 
 TEXTS = [
@@ -153,3 +157,86 @@ def test_the_fused_variant_can_be_left_out(run: LoadedRun, tmp_path: Path) -> No
     assert (
         json.loads((tmp_path / "bundle" / "bundle.json").read_text())["files"].keys() == bundle.files.keys()
     )
+
+
+def test_reduced_precision_is_written_only_through_its_gate(run: LoadedRun, tmp_path: Path) -> None:
+    """Where the run keeps no held-out predictions nothing of reduced precision is written, and the bundle says why."""
+    bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS, int8=True)
+    left_out = {each["name"]: each["reason"] for each in bundle.document["variants_left_out"]}
+    assert {"openvino-bf16", "openvino-int8", "int8"} <= left_out.keys()
+    assert "keeps no predictions" in left_out["int8"]
+    assert not (bundle.path / "model.int8.onnx").exists()
+
+
+@pytest.fixture
+def judged_run(run: LoadedRun, tmp_path: Path) -> LoadedRun:
+    """The tiny run with predictions of its held-out splits, as a finished training leaves them."""
+    texts = tuple(f"{TEXTS[row % 4]} Number {row}." for row in range(40))
+    labels = np.zeros((40, 3), dtype=np.float32)
+    labels[np.arange(40), np.arange(40) % 3] = 1.0
+    for split in ("validation", "calibration", "test"):
+        predictions = Predictions(
+            ids=tuple(map(str, range(40))),
+            logits=np.zeros((40, 3), dtype=np.float32),
+            labels=labels,
+            known=np.ones((40, 3), dtype=bool),
+            domains=tuple(f"{row}.example" for row in range(40)),
+            slices={},
+            texts=texts,
+        )
+        predictions.save(tmp_path / "run" / "predictions" / f"{split}.parquet")
+    (tmp_path / "run" / "tokenizer.json").write_bytes(run.tokenizer_path.read_bytes())
+    return replace(run, path=tmp_path / "run")
+
+
+def test_what_passes_its_gate_is_written_with_thresholds_of_its_own(
+    judged_run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merchantguard.export.variants.AGREEMENT", 0.0)
+    monkeypatch.setattr("merchantguard.export.variants.AVERAGE_PRECISION_TOLERANCE", 2.0)
+    bundle = export_bundle(judged_run, tmp_path / "bundle", texts=TEXTS, int8=True)
+    [entry] = [each for each in bundle.document["variants"] if each["name"] == "int8"]
+    assert entry["gate"]["records"] == 40
+    assert 0 <= entry["gate"]["decisions_agreeing"] <= 1
+    graph = onnx.load(bundle.path / "model.int8.onnx")
+    assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+    scorer = Scorer.load(bundle.path, variant="int8", threads=1)
+    assert scorer.policies != Scorer.load(bundle.path, variant="plain").policies
+    alone = scorer.assess(TEXTS[0]).probabilities
+    beside = next(iter(scorer.assess_many([TEXTS[0], *TEXTS * 3]))).probabilities
+    np.testing.assert_allclose(alone, beside, atol=1e-6)
+
+
+def test_what_fails_its_gate_is_left_out_with_the_reason(
+    judged_run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merchantguard.export.variants.AGREEMENT", 1.01)
+    monkeypatch.setattr("merchantguard.export.variants.AVERAGE_PRECISION_TOLERANCE", 2.0)
+    bundle = export_bundle(judged_run, tmp_path / "bundle", texts=TEXTS, int8=True)
+    reasons = {each["name"]: each["reason"] for each in bundle.document["variants_left_out"]}
+    assert "of the decisions agree, fewer than" in reasons["int8"]
+    assert not (bundle.path / "model.int8.onnx").exists()
+    assert "model.int8.onnx" not in bundle.files
+    assert "`int8` is left out" in (bundle.path / "README.md").read_text()
+
+
+def test_the_first_stage_is_the_branch_of_the_run(
+    make_run: Callable[..., LoadedRun], judged_run: LoadedRun, tmp_path: Path
+) -> None:
+    run = replace(make_run(gate=True, ngram_buckets=64), path=judged_run.path)
+    bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS)
+    assert bundle.first_stage is not None
+    scores = bundle.first_stage.violating_scores
+    assert len(scores) == 40
+    assert list(scores) == sorted(scores)
+    scorer = Scorer.load(bundle.path, cascade=0.2)
+    assert scorer.cascade is not None
+    branch, limit = run.model.ngrams, scorer.cascade.certificate.limit
+    for text in (f"{TEXTS[row % 4]} Number {row}." for row in range(40)):
+        [reading] = read_texts([text], scorer.tokenizer)
+        outputs = [
+            branch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64))[0] for ids in reading.ids
+        ]
+        score = max(float(each[-1] + 0.5 * each[:-1].max()) for each in outputs)
+        if abs(score - limit) > 1e-4:
+            assert scorer.cascade.clears([reading]) == [score < limit]

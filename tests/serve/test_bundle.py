@@ -194,7 +194,7 @@ def test_the_fused_variant_is_preferred_and_plain_can_be_chosen(with_variant: Ca
     ("changes", "message"),
     [
         ({"engine": "abacus"}, "engine is 'abacus'; known: onnxruntime, openvino"),
-        ({"precision": "fp4"}, "precision is 'fp4'; known: fp32, bf16"),
+        ({"precision": "fp4"}, "precision is 'fp4'; known: fp32, bf16, int8"),
         ({"graph": "../model.onnx"}, "files does not list"),
         ({"name": "plain"}, "names plain twice"),
         ({"policies": []}, "policies is empty"),
