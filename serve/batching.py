@@ -9,7 +9,7 @@ from .session import Floats, Ids, Model
 from .workers import Workers
 
 # Lengths are rounded up to this, so that few different shapes reach the engine, which keeps memory for each.
-_LENGTH_STEP = 8
+_LENGTH_STEP = 4
 
 
 class WindowRunner:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merchantguard.serve.batching import WindowRunner, chunked, plan_batches
+from merchantguard.serve.batching import WindowRunner, chunked, padded_length, plan_batches
 from merchantguard.serve.workers import Workers
 
 
@@ -14,7 +14,7 @@ def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budge
     batches = [batch.tolist() for batch in plan_batches(lengths, batch_tokens=budget)]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
-        longest = -(-max(lengths[row] for row in batch) // 8) * 8
+        longest = padded_length(max(lengths[row] for row in batch))
         assert len(batch) == 1 or len(batch) * longest <= budget
 
 

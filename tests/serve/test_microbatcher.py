@@ -69,7 +69,9 @@ def test_many_threads_get_what_the_scorer_says(bundle_path: Path) -> None:
     scorer = Scorer.load(bundle_path, threads=2)
     expected = [scorer.assess(text) for text in TEXTS]
     with MicroBatcher(scorer) as batcher, ThreadPoolExecutor(16) as clients:
-        futures = [clients.submit(lambda row=row: batcher.submit(TEXTS[row]).result(30)) for row in range(5)] * 40
+        futures = [
+            clients.submit(lambda row=row: batcher.submit(TEXTS[row]).result(30)) for row in range(5)
+        ] * 40
         for row, future in enumerate(futures):
             assert same(future.result(30), expected[row % 5])
         stats = batcher.stats()
