@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .session import Floats, Ids, Model
-from .workers import Workers
+from .workers import Calls, Workers
 
 # Lengths are rounded up to this, so that few different shapes reach the engine, which keeps memory for each.
 _LENGTH_STEP = 4
+_FIRST_CHUNK = 32
 
 
 class WindowRunner:
@@ -27,17 +28,37 @@ class WindowRunner:
         Windows of like length share a batch of at most `batch_tokens` tokens, padding included; a longer
         window goes alone.
         """
+        return self.start(windows, batch_tokens=batch_tokens).result()
+
+    def start(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> "Running":
+        """As `run`, but only set going: the workers go on while the caller does something else."""
         # The longest first: what is left at the end is short, and no worker waits long for another.
-        batches = list(plan_batches([len(window) for window in windows], batch_tokens=batch_tokens))[::-1]
-        found = self.workers.map(lambda rows: self.run_batch([windows[row] for row in rows]), batches)
-        back = np.argsort(np.concatenate(batches))
-        scores = [each for _, each in found if each is not None]
-        logits = np.concatenate([each for each, _ in found])[back]
-        return logits, np.concatenate(scores)[back] if scores else None
+        plan = list(plan_batches([len(window) for window in windows], batch_tokens=batch_tokens))[::-1]
+        batches = [[windows[row] for row in rows] for rows in plan]
+        return Running(plan, self.workers.start(self.run_batch, batches))
 
     def run_batch(self, windows: Sequence[Sequence[int]]) -> tuple[Floats, Floats | None]:
         """Logits (W, K) and scores (W, K), or None, of windows that go through the model in one run."""
         return self._model.run(*pad_windows(windows, self._pad_id, self._window_tokens))
+
+
+class Running:
+    """Windows on their way through the model."""
+
+    def __init__(self, plan: Sequence[NDArray[np.int64]], calls: Calls[tuple[Floats, Floats | None]]) -> None:
+        self._plan, self._calls = plan, calls
+
+    def wait(self) -> None:
+        """Until no batch is running or waiting any more; faults are raised by `result`."""
+        self._calls.wait()
+
+    def result(self) -> tuple[Floats, Floats | None]:
+        """Logits (W, K) and scores (W, K), or None, in the order of the windows."""
+        found = self._calls.result()
+        back = np.argsort(np.concatenate(self._plan))
+        scores = [each for _, each in found if each is not None]
+        logits = np.concatenate([each for each, _ in found])[back]
+        return logits, np.concatenate(scores)[back] if scores else None
 
 
 def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:
@@ -55,20 +76,21 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArr
 def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int) -> Iterator[list[str]]:
     """Read `texts` in chunks bounded by number and by characters; a longer text is a chunk by itself.
 
-    What was read before a fault is handed out first.
+    The first chunks are smaller, each twice the one before, so that the model has something to do while the rest is
+    read. What was read before a fault is handed out first.
 
     :raises TypeError: naming the index of what is not a string.
     """
     chunk: list[str] = []
-    size = 0
+    size, most = 0, min(_FIRST_CHUNK, texts_at_once)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             if chunk:
                 yield chunk
             raise TypeError(f"texts[{index}] must be a str, not {type(text).__name__}")
-        if chunk and (len(chunk) == texts_at_once or size + len(text) > characters_at_once):
+        if chunk and (len(chunk) == most or size + len(text) > characters_at_once):
             yield chunk
-            chunk, size = [], 0
+            chunk, size, most = [], 0, min(2 * most, texts_at_once)
         chunk.append(text)
         size += len(text)
     if chunk:

@@ -3,11 +3,10 @@
 import json
 import re
 import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ..data.errors import BundleError
 from ..data.files import sha256_file
 from ..data.text import CLEANING_VERSION
+from .document import Fields
 
 FORMAT_VERSION = 1
 DOCUMENT = "bundle.json"
@@ -25,8 +25,6 @@ ENGINES = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
 
 _DOCUMENT_BYTES = 64 * 2**20
-# More than any window holds; the tokenizers library overflows somewhere above.
-_LARGEST_INTEGER = 2**31 - 1
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -151,7 +149,7 @@ def parse_document(content: Any, folder: Path) -> Bundle:
 
     :raises BundleError: naming the field and the fault.
     """
-    fields = _Fields(content, f"{folder / DOCUMENT}:")
+    fields = Fields(content, f"{folder / DOCUMENT}:")
     if (found := fields.integer("format_version")) != FORMAT_VERSION:
         fields.fail(f"format_version is {found}; this merchantguard reads {FORMAT_VERSION}")
     if (found := fields.integer("cleaning_version")) != CLEANING_VERSION:
@@ -184,7 +182,7 @@ def parse_document(content: Any, folder: Path) -> Bundle:
     )
 
 
-def _any_review(fields: "_Fields") -> float:
+def _any_review(fields: Fields) -> float:
     """The probability of any violation under which a text is clear as a whole; 0 where the bundle sets none."""
     if not fields.has("any_violation"):
         return 0.0
@@ -194,7 +192,7 @@ def _any_review(fields: "_Fields") -> float:
     return limit
 
 
-def _variants(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> tuple[Variant, ...]:
+def _variants(fields: Fields, policies: tuple[BundlePolicy, ...]) -> tuple[Variant, ...]:
     """The plain graph, and what `variants` lists beside it."""
     listed = (
         [_variant(entry, policies) for entry in fields.entries("variants")] if fields.has("variants") else []
@@ -210,7 +208,7 @@ def _variants(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> tuple[Va
     return found
 
 
-def _first_stage(fields: "_Fields") -> FirstStage | None:
+def _first_stage(fields: Fields) -> FirstStage | None:
     if not fields.has("first_stage"):
         return None
     stage = fields.inner("first_stage")
@@ -225,7 +223,7 @@ def _first_stage(fields: "_Fields") -> FirstStage | None:
     return FirstStage(graph, confidence, scores)
 
 
-def _variant(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> Variant:
+def _variant(fields: Fields, policies: tuple[BundlePolicy, ...]) -> Variant:
     if (engine := fields.string("engine")) not in ENGINES:
         fields.fail(f"engine is {engine!r}; known: {', '.join(ENGINES)}")
     if (precision := fields.string("precision")) not in PRECISIONS:
@@ -247,7 +245,7 @@ def _variant(fields: "_Fields", policies: tuple[BundlePolicy, ...]) -> Variant:
     )
 
 
-def _policies(fields: "_Fields") -> tuple[BundlePolicy, ...]:
+def _policies(fields: Fields) -> tuple[BundlePolicy, ...]:
     policies = tuple(_policy(entry) for entry in fields.entries("policies"))
     if not policies:
         fields.fail("policies is empty")
@@ -257,7 +255,7 @@ def _policies(fields: "_Fields") -> tuple[BundlePolicy, ...]:
     return policies
 
 
-def _policy(fields: "_Fields") -> BundlePolicy:
+def _policy(fields: Fields) -> BundlePolicy:
     calibration, thresholds = fields.inner("calibration"), fields.inner("thresholds")
     block = None if thresholds.get("block") is None else thresholds.number("block")
     review = thresholds.number("review")
@@ -276,7 +274,7 @@ def _policy(fields: "_Fields") -> BundlePolicy:
     )
 
 
-def _files(fields: "_Fields") -> dict[str, str]:
+def _files(fields: Fields) -> dict[str, str]:
     listed = fields.get("files")
     if not isinstance(listed, dict):
         fields.fail("files must map each file's name to its SHA-256")
@@ -305,61 +303,3 @@ def _check_hash(path: Path, digest: str) -> None:
         raise BundleError(
             f"{path}: SHA-256 is {found[:12]}..., {DOCUMENT} says {digest[:12]}...; copy the bundle again"
         )
-
-
-class _Fields:
-    """A JSON object with the place it stands at, so that every fault can name it."""
-
-    def __init__(self, content: Any, place: str) -> None:
-        self._place = place
-        if not isinstance(content, dict):
-            self.fail("must be an object")
-        self._content: dict[str, Any] = content
-
-    def fail(self, fault: str) -> NoReturn:
-        raise BundleError(f"{self._place} {fault}")
-
-    def get(self, key: str) -> Any:
-        if key not in self._content:
-            self.fail(f"{key} is missing")
-        return self._content[key]
-
-    def has(self, key: str) -> bool:
-        return key in self._content
-
-    def inner(self, key: str) -> "_Fields":
-        return _Fields(self.get(key), f"{self._place} {key}:")
-
-    def entries(self, key: str) -> list["_Fields"]:
-        value = self.get(key)
-        if not isinstance(value, list):
-            self.fail(f"{key} must be a list")
-        return [_Fields(entry, f"{self._place} {key}[{row}]:") for row, entry in enumerate(value)]
-
-    def string(self, key: str) -> str:
-        value = self.get(key)
-        if not isinstance(value, str) or not value.strip():
-            self.fail(f"{key} must be a text that is not empty")
-        return str(value)
-
-    def integer(self, key: str) -> int:
-        value = self.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _LARGEST_INTEGER:
-            self.fail(f"{key} must be a whole number up to {_LARGEST_INTEGER}")
-        return int(value)
-
-    def number(self, key: str) -> float:
-        value = self.get(key)
-        if (
-            not isinstance(value, int | float)
-            or isinstance(value, bool)
-            or not abs(value) <= sys.float_info.max
-        ):
-            self.fail(f"{key} must be a finite number")
-        return float(value)
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        value = self.get(key)
-        if not isinstance(value, list):
-            self.fail(f"{key} must be a list")
-        return tuple(_Fields({key: each}, self._place).number(key) for each in value)

@@ -1,6 +1,7 @@
 """From a text's window logits to its assessment: probabilities, decisions, evidence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from ..data.windows import WindowTokenizer
 from . import decision as rules
 from .assessment import Assessment, Decision, Finding, Span, any_violation
 from .bundle import Bundle
-from .evidence import EvidenceOptions, find_spans
+from .evidence import EvidenceOptions, find_spans, search_spans
 from .reading import Reading
 from .session import Floats
 
@@ -16,6 +17,20 @@ _WINDOWS_SHOWN = 3
 
 # Window logits (n, K) of n windows of token ids.
 RunWindows = Callable[[Sequence[Sequence[int]]], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLogits:
+    """A text with the logits (W, K) of its windows, and their scores (W, K) where windows are pooled by attention."""
+
+    reading: Reading
+    logits: Floats
+    scores: Floats | None
+
+    def window(self, row: int) -> str:
+        """The clean text of a window."""
+        window = self.reading.windows.windows[row]
+        return self.reading.clean.text[window.start : window.end]
 
 
 class Concluder:
@@ -27,17 +42,27 @@ class Concluder:
         self._evidence = evidence
         self._scale, self._bias = bundle.calibration()
 
-    def conclude(
-        self, reading: Reading, logits: Floats, scores: Floats | None, run: RunWindows
-    ) -> Assessment:
-        """The assessment of one text from the logits (W, K) and scores of its windows.
+    def conclude(self, texts: Sequence[WindowLogits], run: RunWindows) -> list[Assessment]:
+        """The assessments of texts from the logits and scores of their windows.
 
-        :param run: scores further windows, where a finding wants evidence.
+        :param run: scores further windows, where findings want evidence: of all the texts together.
         """
-        probabilities, decisions = self.decide(logits, scores)
-        order = np.argsort(-probabilities, kind="stable").tolist()
-        found = [row for row in order if decisions[row] != "clear"]
-        spans = self._find_spans(reading, logits, found, run)
+        verdicts = [self.decide(text.logits, text.scores) for text in texts]
+        found = [
+            [row for row in np.argsort(-probabilities, kind="stable").tolist() if decisions[row] != "clear"]
+            for probabilities, decisions in verdicts
+        ]
+        spans = self._find_spans(texts, found, run)
+        return [self._assessment(*parts) for parts in zip(texts, verdicts, found, spans, strict=True)]
+
+    def _assessment(
+        self,
+        text: WindowLogits,
+        verdict: tuple[Floats, list[Decision]],
+        found: Sequence[int],
+        spans: Mapping[int, tuple[Span, ...]],
+    ) -> Assessment:
+        probabilities, decisions = verdict
         return Assessment(
             decision=rules.strictest(decisions),
             probabilities=probabilities,
@@ -47,12 +72,12 @@ class Concluder:
                     probability=float(probabilities[row]),
                     decision=decisions[row],
                     spans=spans[row],
-                    windows=self._carrying_windows(reading, logits, row),
+                    windows=self._carrying_windows(text.reading, text.logits, row),
                 )
                 for row in found
             ),
-            windows=len(reading.windows.windows),
-            truncated=reading.windows.truncated,
+            windows=len(text.reading.windows.windows),
+            truncated=text.reading.windows.truncated,
             bundle=self.bundle.label,
         )
 
@@ -100,25 +125,40 @@ class Concluder:
         )
 
     def _find_spans(
-        self, reading: Reading, logits: Floats, found: Sequence[int], run: RunWindows
-    ) -> dict[int, tuple[Span, ...]]:
-        """Evidence spans of each found policy, in its best window."""
+        self, texts: Sequence[WindowLogits], found: Sequence[Sequence[int]], run: RunWindows
+    ) -> list[dict[int, tuple[Span, ...]]]:
+        """For each text the evidence spans of its found policies, each in that policy's best window."""
 
-        def score(texts: Sequence[str]) -> Floats:
-            return run([each.windows[0].ids for each in self._tokenizer.encode_batch(texts)])
+        def score(passages: Sequence[str]) -> Floats:
+            return run([each.windows[0].ids for each in self._tokenizer.encode_batch(passages)])
 
+        spans: list[dict[int, tuple[Span, ...]]] = [dict.fromkeys(policies, ()) for policies in found]
         if self._evidence.spans < 1:
-            return dict.fromkeys(found, ())
-        by_window: dict[int, list[int]] = {}
-        for policy in found:
-            by_window.setdefault(int(logits[:, policy].argmax()), []).append(policy)
-        spans: dict[int, tuple[Span, ...]] = {}
-        for row, policies in by_window.items():
-            window = reading.windows.windows[row]
-            text = reading.clean.text[window.start : window.end]
-            ranges = find_spans(text, logits[row], policies, score=score, options=self._evidence)
+            return spans
+        places = [
+            (number, row, policies)
+            for number, text in enumerate(texts)
+            for row, policies in _by_best_window(text.logits, found[number]).items()
+        ]
+        searches = [
+            search_spans(
+                texts[number].window(row), texts[number].logits[row], policies, options=self._evidence
+            )
+            for number, row, policies in places
+        ]
+        for (number, row, policies), ranges in zip(places, find_spans(searches, score), strict=True):
+            reading = texts[number].reading
+            offset = reading.windows.windows[row].start
             for policy, passages in zip(policies, ranges, strict=True):
-                spans[policy] = tuple(
-                    reading.span(window.start + start, window.start + end) for start, end in passages
+                spans[number][policy] = tuple(
+                    reading.span(offset + start, offset + end) for start, end in passages
                 )
         return spans
+
+
+def _by_best_window(logits: Floats, policies: Sequence[int]) -> dict[int, list[int]]:
+    """The policies by the window that shows each most."""
+    by_window: dict[int, list[int]] = {}
+    for policy in policies:
+        by_window.setdefault(int(logits[:, policy].argmax()), []).append(policy)
+    return by_window

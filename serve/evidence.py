@@ -6,7 +6,7 @@ for images; Li, Monroe and Jurafsky, 2016, for text)? The first finds a sentence
 itself, the second one that does so among the others. bench/evidence.py measures what they are worth.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ from .session import Floats
 
 # Window logits (n, K) of n texts.
 ScoreTexts = Callable[[Sequence[str]], Floats]
+# Ranges of a text for each policy, best first.
+Ranges = list[list[tuple[int, int]]]
+# A search that asks for the logits of texts and is sent them.
+Search = Generator[list[str], Floats, Ranges]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +34,35 @@ class EvidenceOptions:
 
     spans: int = 3
     alone: float = 0.25
-    left_out: int = 6
+    left_out: int = 3
     near: float = 2.0
     shortest: int = 12
     longest: int = 300
 
 
-def find_spans(
-    text: str,
-    logits: Floats,
-    policies: Sequence[int],
-    *,
-    score: ScoreTexts,
-    options: EvidenceOptions,
-) -> list[list[tuple[int, int]]]:
-    """For each of `policies` (output columns) the ranges of `text` that carry it, best first.
+def find_spans(searches: Sequence[Search], score: ScoreTexts) -> list[Ranges]:
+    """Carry searches out side by side: what they ask for at the same step goes through the model together."""
+    found: list[Ranges] = [[] for _ in searches]
+    asked: dict[int, list[str]] = {}
+    answers: dict[int, Floats | None] = dict.fromkeys(range(len(searches)))
+    while answers:
+        for number, answer in answers.items():
+            try:
+                # A generator is started by sending it None.
+                asked[number] = searches[number].send(answer)  # type: ignore[arg-type]
+            except StopIteration as end:
+                found[number] = end.value
+        if not asked:
+            return found
+        logits = score([text for texts in asked.values() for text in texts])
+        ends = np.cumsum([len(texts) for texts in asked.values()])[:-1]
+        answers = dict(zip(asked, np.split(logits, ends), strict=True))
+        asked = {}
+    return found
+
+
+def search_spans(text: str, logits: Floats, policies: Sequence[int], *, options: EvidenceOptions) -> Search:
+    """A search for the ranges of `text` that carry each of `policies` (output columns), best first.
 
     :param text: what one window covers.
     :param logits: the window's logits (K,).
@@ -52,29 +70,16 @@ def find_spans(
     passages = split_passages(text, shortest=options.shortest, longest=options.longest)
     if len(passages) < 2:
         return [[_capped(passage, options) for passage in passages] for _ in policies]
-    alone = score([text[start:end] for start, end in passages])[:, list(policies)]
-    worth = _worth(text, passages, alone, logits, policies, score, options)
+    alone = (yield [text[start:end] for start, end in passages])[:, list(policies)]
+    worth = alone
+    if options.alone < 1 and options.left_out > 0:
+        candidates = np.unique(np.argsort(-alone, axis=0, kind="stable")[: options.left_out])
+        without = yield [text[: passages[row][0]] + text[passages[row][1] :] for row in candidates]
+        fall = logits[list(policies)] - without[:, list(policies)]
+        # What was not looked at closely is no candidate.
+        worth = np.full_like(alone, -np.inf)
+        worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
     return [_best(passages, worth[:, column], options) for column in range(len(policies))]
-
-
-def _worth(
-    text: str,
-    passages: Sequence[tuple[int, int]],
-    alone: Floats,
-    logits: Floats,
-    policies: Sequence[int],
-    score: ScoreTexts,
-    options: EvidenceOptions,
-) -> Floats:
-    """Worth (passages, policies) of each passage; minus infinity for those not looked at closely."""
-    if options.alone >= 1 or options.left_out < 1:
-        return alone
-    candidates = np.unique(np.argsort(-alone, axis=0, kind="stable")[: options.left_out])
-    without = score([text[: passages[row][0]] + text[passages[row][1] :] for row in candidates])
-    fall = logits[list(policies)] - without[:, list(policies)]
-    worth = np.full_like(alone, -np.inf)
-    worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
-    return worth
 
 
 def _best(

@@ -21,7 +21,7 @@ import numpy as np
 from ..data.extras import require
 from ..data.windows import WindowTokenizer
 from .assessment import Assessment
-from .batching import padded_length, plan_batches
+from .batching import chunked, padded_length, plan_batches
 from .evidence import EvidenceOptions
 from .microbatcher import MicroBatcher, QueueFull
 from .reading import read_texts
@@ -123,9 +123,11 @@ class Workload:
 
     def padding(self, batch_tokens: int) -> float:
         """Padding tokens for each token, when windows are batched as the scorer batches them."""
-        padded = 0
-        for first in range(0, len(self.lengths), _TEXTS_AT_ONCE):
-            lengths = [length for text in self.lengths[first : first + _TEXTS_AT_ONCE] for length in text]
+        padded = first = 0
+        blanks = [""] * len(self.lengths)
+        for chunk in chunked(blanks, texts_at_once=_TEXTS_AT_ONCE, characters_at_once=1):
+            lengths = [length for text in self.lengths[first : first + len(chunk)] for length in text]
+            first += len(chunk)
             for rows in plan_batches(lengths, batch_tokens=batch_tokens):
                 longest = max(lengths[row] for row in rows)
                 padded += len(rows) * min(padded_length(longest), self.window_tokens)

@@ -12,6 +12,7 @@ from typing import Self
 
 from ..data.errors import MerchantGuardError
 from .assessment import Assessment
+from .concluding import WindowLogits
 from .reading import Reading, read_texts
 from .request import BatcherClosed, DeadlineExceeded, Expiries, QueueFull, Request
 from .schedule import Schedule
@@ -234,9 +235,8 @@ class MicroBatcher:
         assessment = None
         try:
             if request.reading is not None:
-                assessment = self._scorer.concluder.conclude(
-                    request.reading, *request.results(), self._run_windows
-                )
+                text = WindowLogits(request.reading, *request.results())
+                [assessment] = self._scorer.concluder.conclude([text], self._run_windows)
         except Exception as error:  # noqa: BLE001
             self._end(request, "failed", error=error)
         else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,10 @@ import numpy as np
 from ..data.errors import BundleError
 from ..data.windows import WindowTokenizer
 from .assessment import Assessment
-from .batching import WindowRunner, chunked
+from .batching import Running, WindowRunner, chunked
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
 from .cascade import Cascade
-from .concluding import Concluder
+from .concluding import Concluder, WindowLogits
 from .evidence import EvidenceOptions
 from .reading import Reading, read_texts
 from .repeats import Repeats
@@ -108,7 +109,8 @@ class Scorer:
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
-        return self._finish(read_texts([text], self.tokenizer), BATCH_TOKENS)[0]
+        scoring = self._begin(read_texts([text], self.tokenizer), BATCH_TOKENS)
+        return self._conclude(scoring, BATCH_TOKENS)[0]
 
     def assess_many(
         self,
@@ -139,37 +141,53 @@ class Scorer:
     def _assess_lazily(
         self, chunks: Iterator[list[str]], batch_tokens: int, repeats: Repeats
     ) -> Iterator[Assessment]:
-        """While one chunk goes through the model, the next is cleaned and cut into windows on a worker."""
-        read = partial(read_texts, tokenizer=self.tokenizer)
-        waiting: tuple[list[str], list[str], Future[list[Reading]]] | None = None
+        """While one chunk goes through the model the next is read, and while it is concluded the next goes through."""
+        waiting: _Chunk | None = None
         while True:
             fault: Exception | None = None
-            chunk: list[str] | None = None
+            upcoming: _Chunk | None = None
             try:
                 # In the caller's own thread: an iterator may belong to it (a database cursor, say).
-                chunk = next(chunks, None)
+                texts = next(chunks, None)
             except Exception as error:  # noqa: BLE001
                 fault = error  # raised below, once what came before it is handed out
-            upcoming = None
-            if chunk is not None:
-                fresh = repeats.fresh(chunk)
-                upcoming = chunk, fresh, self.runner.workers.submit(read, fresh)
-            if waiting is not None:
-                texts, new, reading = waiting
-                repeats.learn(new, self._finish(reading.result(), batch_tokens))
-                yield from [repeats.recall(text) for text in texts]
-                repeats.forget(keep=len(chunk or ()))
+            else:
+                upcoming = None if texts is None else self._start(texts, repeats)
+            if waiting is not None and waiting.scoring is not None:
+                waiting.scoring.windows.wait()
+            if upcoming is not None:
+                upcoming.scoring = self._begin(upcoming.reading.result(), batch_tokens)
+            if waiting is not None and waiting.scoring is not None:
+                repeats.learn(waiting.fresh, self._conclude(waiting.scoring, batch_tokens))
+                yield from [repeats.recall(text) for text in waiting.texts]
+                repeats.forget(keep=len(upcoming.texts) if upcoming else 0)
             if fault is not None:
                 raise fault
             if upcoming is None:
                 return
             waiting = upcoming
 
-    def _finish(self, readings: Sequence[Reading], batch_tokens: int) -> list[Assessment]:
-        cleared = self.clear_early(readings)
-        left = [reading for reading, early in zip(readings, cleared, strict=True) if early is None]
-        scored = iter(self._score(left, batch_tokens))
-        return [next(scored) if early is None else early for early in cleared]
+    def _start(self, texts: list[str], repeats: Repeats) -> "_Chunk":
+        """Let a worker read those texts of a chunk that did not come before."""
+        fresh = repeats.fresh(texts)
+        read = partial(read_texts, tokenizer=self.tokenizer)
+        return _Chunk(texts, fresh, self.runner.workers.submit(read, fresh))
+
+    def _begin(self, readings: Sequence[Reading], batch_tokens: int) -> "_Scoring":
+        """Clear early what the cascade clears, and send the windows of the others through the model."""
+        early = self.clear_early(readings)
+        left = [reading for reading, cleared in zip(readings, early, strict=True) if cleared is None]
+        ids = [window for reading in left for window in reading.ids]
+        return _Scoring(early, left, self.runner.start(ids, batch_tokens=batch_tokens))
+
+    def _conclude(self, scoring: "_Scoring", batch_tokens: int) -> list[Assessment]:
+        """Assessments of the texts, in their order."""
+
+        def logits_of(ids: Sequence[Sequence[int]]) -> Floats:
+            return self.runner.run(ids, batch_tokens=batch_tokens)[0]
+
+        scored = iter(self.concluder.conclude(scoring.by_text(), logits_of))
+        return [next(scored) if cleared is None else cleared for cleared in scoring.early]
 
     def clear_early(self, readings: Sequence[Reading]) -> list[Assessment | None]:
         """Assessments of the texts that the cascade's first stage clears; None for the others, or without a cascade."""
@@ -181,22 +199,33 @@ class Scorer:
             for reading, clear in zip(readings, clears, strict=True)
         ]
 
-    def _score(self, readings: Sequence[Reading], batch_tokens: int) -> list[Assessment]:
-        if not readings:
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """Texts of which some are cleared early and the windows of the others, `left`, are on their way."""
+
+    early: list[Assessment | None]
+    left: list[Reading]
+    windows: Running
+
+    def by_text(self) -> list[WindowLogits]:
+        """Each text that is left with the logits and scores of its windows."""
+        if not self.left:
             return []
+        logits, scores = self.windows.result()
+        ends = np.cumsum([len(reading.windows.windows) for reading in self.left])[:-1]
+        parts = [None] * len(self.left) if scores is None else np.split(scores, ends)
+        return [WindowLogits(*each) for each in zip(self.left, np.split(logits, ends), parts, strict=True)]
 
-        def logits_of(ids: Sequence[Sequence[int]]) -> Floats:
-            return self.runner.run(ids, batch_tokens=batch_tokens)[0]
 
-        ids = [window for reading in readings for window in reading.ids]
-        logits, scores = self.runner.run(ids, batch_tokens=batch_tokens)
-        ends = np.cumsum([len(reading.windows.windows) for reading in readings])[:-1]
-        by_text = np.split(logits, ends)
-        scores_by_text = [None] * len(readings) if scores is None else np.split(scores, ends)
-        return [
-            self.concluder.conclude(reading, window_logits, window_scores, logits_of)
-            for reading, window_logits, window_scores in zip(readings, by_text, scores_by_text, strict=True)
-        ]
+@dataclass(slots=True)
+class _Chunk:
+    """Texts that are sorted by length together, those of them that did not come before, and their reading."""
+
+    texts: list[str]
+    fresh: list[str]
+    reading: Future[list[Reading]]
+    scoring: _Scoring | None = None
 
 
 def load_tokenizer(bundle: Bundle) -> WindowTokenizer:

@@ -3,8 +3,8 @@
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,16 +34,12 @@ class Workers:
         """Run `call(item)` on a worker."""
         return self._threads().submit(call, item)
 
-    def map(self, call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`call` of each item, in order; the first exception is raised once no call is running any more."""
-        if self.count == 1 or len(items) < 2:
-            return [call(item) for item in items]
-        futures = [self.submit(call, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                future.cancel()
+    def start(self, call: Callable[[Item], Result], items: Sequence[Item]) -> "Calls[Result]":
+        """Set `call` of each item going. A single item, where nobody could help, is called when its result is asked for:
+        on the caller's own thread, without a change of threads."""
+        if len(items) < 2:
+            return Calls([], lambda: [call(item) for item in items])
+        return Calls([self.submit(call, item) for item in items])
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._owner != os.getpid():
@@ -53,3 +49,26 @@ class Workers:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="merchantguard")
             return self._pool
+
+
+class Calls(Generic[Result]):
+    """Calls that were set going by `Workers.start`."""
+
+    def __init__(
+        self, futures: "Sequence[Future[Result]]", late: Callable[[], list[Result]] | None = None
+    ) -> None:
+        self._futures, self._late = futures, late
+
+    def wait(self) -> None:
+        """Until none is running or waiting any more."""
+        wait(self._futures)
+
+    def result(self) -> list[Result]:
+        """The results, in order; the first exception is raised, and calls that have not begun are dropped."""
+        if self._late is not None:
+            return self._late()
+        try:
+            return [future.result() for future in self._futures]
+        finally:
+            for future in self._futures:
+                future.cancel()

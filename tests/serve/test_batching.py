@@ -49,6 +49,11 @@ def test_chunks_are_bounded_by_number_and_characters() -> None:
     assert chunks == [["a", "b"], ["c", "dd"], ["eeeee"], ["f"]]
 
 
+def test_the_first_chunks_are_small() -> None:
+    sizes = [len(chunk) for chunk in chunked(["a"] * 300, texts_at_once=100, characters_at_once=1000)]
+    assert sizes == [32, 64, 100, 100, 4]
+
+
 def test_an_endless_iterable_is_read_one_chunk_at_a_time() -> None:
     read = 0
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from merchantguard.serve.evidence import EvidenceOptions, find_spans
+from merchantguard.serve.evidence import EvidenceOptions, Ranges, ScoreTexts, find_spans, search_spans
 
 TEXT = "One plain line here.\nThe first bad line.\nMore plain text.\nThe other bad line.\nThe end of it."
 
@@ -20,9 +20,16 @@ class Scores:
         return np.array(rows, dtype=np.float32)
 
 
+def spans_of(
+    text: str, logits: np.ndarray, policies: list[int], *, score: ScoreTexts, options: EvidenceOptions
+) -> Ranges:
+    [found] = find_spans([search_spans(text, logits, policies, options=options)], score)
+    return found
+
+
 def spans(policies: list[int], options: EvidenceOptions) -> list[list[str]]:
     score = Scores()
-    found = find_spans(TEXT, score([TEXT])[0], policies, score=score, options=options)
+    found = spans_of(TEXT, score([TEXT])[0], policies, score=score, options=options)
     return [[TEXT[start:end] for start, end in ranges] for ranges in found]
 
 
@@ -53,13 +60,29 @@ def test_at_most_so_many_spans() -> None:
 def test_the_number_of_runs_is_bounded() -> None:
     score = Scores()
     text = "A bad line here.\n" * 500
-    find_spans(text, np.zeros(2, np.float32), [0, 1], score=score, options=EvidenceOptions(left_out=4))
+    spans_of(text, np.zeros(2, np.float32), [0, 1], score=score, options=EvidenceOptions(left_out=4))
     assert score.asked <= 64 + 2 * 4
 
 
 def test_a_single_passage_needs_no_run() -> None:
     score = Scores()
     logits = np.zeros(2, np.float32)
-    assert find_spans("bad", logits, [0, 1], score=score, options=EvidenceOptions()) == [[(0, 3)], [(0, 3)]]
-    assert find_spans("", logits, [0], score=score, options=EvidenceOptions()) == [[]]
+    assert spans_of("bad", logits, [0, 1], score=score, options=EvidenceOptions()) == [[(0, 3)], [(0, 3)]]
+    assert spans_of("", logits, [0], score=score, options=EvidenceOptions()) == [[]]
     assert score.asked == 0
+
+
+def test_searches_side_by_side_find_what_each_finds_alone() -> None:
+    texts = [TEXT, "bad", TEXT.upper().replace("BAD", "bad"), "", "A bad line here.\n" * 9]
+    score, options = Scores(), EvidenceOptions(left_out=4)
+    calls: list[int] = []
+
+    def counted(asked: Sequence[str]) -> np.ndarray:
+        calls.append(len(asked))
+        return score(asked)
+
+    searches = [search_spans(text, score([text])[0], [0, 1], options=options) for text in texts]
+    alone = [spans_of(text, score([text])[0], [0, 1], score=score, options=options) for text in texts]
+    assert find_spans(searches, counted) == alone
+    assert len(calls) == 2, "what is asked for at the same step goes together"
+    assert find_spans([], counted) == []
