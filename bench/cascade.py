@@ -71,14 +71,14 @@ def stream(sets: dict[str, list[Record]], *, size: int) -> list[Record]:
     return made
 
 
-def outcome(cascade: Cascade, scorer: Scorer, records: Sequence[Record]) -> dict[str, float]:
+def outcome(cascade: Cascade, scorer: Scorer, records: Sequence[Record]) -> dict[str, float | None]:
     """Shares of the compliant and of the violating records that the first stage clears."""
     cleared = np.array(cascade.clears(read_texts([record.text for record in records], scorer.tokenizer)))
     violating = np.array([bool(record.labels) for record in records])
     return {
         "records": len(records),
-        "cleared": float(cleared[~violating].mean()) if (~violating).any() else float("nan"),
-        "lost": float(cleared[violating].mean()) if violating.any() else float("nan"),
+        "cleared": float(cleared[~violating].mean()) if (~violating).any() else None,
+        "lost": float(cleared[violating].mean()) if violating.any() else None,
     }
 
 
@@ -122,7 +122,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        shares = [f"{row[key]:.1%}" if row[key] == row[key] else "-" for key in ("cleared", "lost")]
+        shares = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("cleared", "lost")]
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
         lines.append(
             f"| {row['loss']:.1%} | {row['set']} | {row['records']} | {' | '.join(shares)} | {ratio} |"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.passages import split_passages
 from .session import Floats
@@ -28,13 +29,13 @@ class EvidenceOptions:
 
     `spans`: at most so many a finding, 0 turns evidence off. `alone`: weight, in [0, 1], of the passage's
     own logit; the rest goes to the fall of the logit without it. `left_out`: so many of the passages that
-    are best alone are also left out in turn (each costs one run of the window). `near`: a further span must
+    are best alone are also left out in turn (each costs one run of the window), and the best one of each policy. `near`: a further span must
     come within this many logits of the first. `shortest`, `longest`: characters in a passage.
     """
 
     spans: int = 3
     alone: float = 0.25
-    left_out: int = 3
+    left_out: int = 4
     near: float = 2.0
     shortest: int = 12
     longest: int = 300
@@ -73,13 +74,25 @@ def search_spans(text: str, logits: Floats, policies: Sequence[int], *, options:
     alone = (yield [text[start:end] for start, end in passages])[:, list(policies)]
     worth = alone
     if options.alone < 1 and options.left_out > 0:
-        candidates = np.unique(np.argsort(-alone, axis=0, kind="stable")[: options.left_out])
+        candidates = _candidates(alone, options.left_out)
         without = yield [text[: passages[row][0]] + text[passages[row][1] :] for row in candidates]
         fall = logits[list(policies)] - without[:, list(policies)]
         # What was not looked at closely is no candidate.
         worth = np.full_like(alone, -np.inf)
         worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
     return [_best(passages, worth[:, column], options) for column in range(len(policies))]
+
+
+def _candidates(alone: Floats, most: int) -> NDArray[np.int64]:
+    """Passages that are worth leaving out, given their logits alone (passages, policies): the best of each policy,
+    then the second best of each, until there are `most`."""
+    ranked = np.argsort(-alone, axis=0, kind="stable")
+    chosen = set(ranked[0].tolist())
+    for row in ranked[1:].ravel().tolist():
+        if len(chosen) >= most:
+            break
+        chosen.add(row)
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def _best(
