@@ -22,6 +22,7 @@ class HasWindows(Protocol):
 
 
 _ENOUGH_TOKENS = 64
+_BATCHES_A_TURN = 4
 
 Request = TypeVar("Request", bound=HasWindows)
 
@@ -29,8 +30,9 @@ Request = TypeVar("Request", bound=HasWindows)
 class Schedule(Generic[Request]):
     """Windows that wait, by request and by length.
 
-    Requests take turns: each batch starts from the next request's next window, so that a text of sixty windows
-    delays nobody by more than a batch a turn. The batch is filled with windows of the same padded length, then
+    Requests take turns: each batch starts from the next window of the request whose turn it is. A turn lasts a few
+    batches, so that a text of some windows is answered about as soon as one of a single window, and a text of sixty
+    delays nobody by more. The batch is filled with windows of the same padded length, then
     with slightly shorter ones. Nothing here is thread-safe: the caller holds a lock.
     """
 
@@ -40,6 +42,7 @@ class Schedule(Generic[Request]):
         self._left: dict[int, deque[int]] = {}
         self._by_length: dict[int, deque[tuple[Request, int]]] = {}
         self._taken: dict[int, set[int]] = {}
+        self._turn_left = _BATCHES_A_TURN
         self.tokens = 0
 
     def __bool__(self) -> bool:
@@ -68,13 +71,22 @@ class Schedule(Generic[Request]):
             self._take(request, number)
             batch = [(request, number)]
             self._fill(batch, padded_length(len(request.windows[number])), begin)
-            if self._next_of(request) is None:
-                self._drop(request)
-            else:
-                self._turns.append(request)
+            self._end_of_batch(request)
             return batch
         self._by_length.clear()
         return []
+
+    def _end_of_batch(self, request: Request) -> None:
+        """Let the request go on, or wait for its next turn."""
+        self._turn_left -= 1
+        if self._next_of(request) is None:
+            self._drop(request)
+        elif self._turn_left:
+            self._turns.appendleft(request)
+            return
+        else:
+            self._turns.append(request)
+        self._turn_left = _BATCHES_A_TURN
 
     def _fill(self, batch: list[tuple[Request, int]], longest: int, begin: Callable[[Request], bool]) -> None:
         room = self._batch_tokens // longest - len(batch)
