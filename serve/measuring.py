@@ -25,10 +25,8 @@ from .batching import chunked, padded_length, plan_batches
 from .evidence import EvidenceOptions
 from .microbatcher import MicroBatcher, QueueFull
 from .reading import read_texts
-from .scorer import Scorer
+from .scorer import TEXTS_AT_ONCE, Scorer
 
-# Texts that are sorted by length together: what `assess_many` takes when it is not told.
-_TEXTS_AT_ONCE = 512
 _GEMM_SIZE = 1536
 _PRODUCTS = ("MatMul", "Gemm", "Attention")
 
@@ -125,7 +123,7 @@ class Workload:
         """Padding tokens for each token, when windows are batched as the scorer batches them."""
         padded = first = 0
         blanks = [""] * len(self.lengths)
-        for chunk in chunked(blanks, texts_at_once=_TEXTS_AT_ONCE, characters_at_once=1):
+        for chunk in chunked(blanks, texts_at_once=TEXTS_AT_ONCE, characters_at_once=1):
             lengths = [length for text in self.lengths[first : first + len(chunk)] for length in text]
             first += len(chunk)
             for rows in plan_batches(lengths, batch_tokens=batch_tokens):
@@ -225,7 +223,7 @@ def measure_bulk(
 
 def score_all(scorer: Scorer, texts: Sequence[str], batch_tokens: int) -> None:
     """One pass, without what is remembered of an earlier one."""
-    list(scorer.assess_many(texts, batch_tokens=batch_tokens, texts_at_once=_TEXTS_AT_ONCE, remember=0))
+    list(scorer.assess_many(texts, batch_tokens=batch_tokens, texts_at_once=TEXTS_AT_ONCE, remember=0))
 
 
 def measure_online(

@@ -25,7 +25,7 @@ from .workers import Workers, usable_cores
 
 # ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.
 BATCH_TOKENS = 512
-_TEXTS_AT_ONCE = 512
+TEXTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 4_000_000
 _REMEMBERED = 4096
 # Letters that hardly a tokenizer knows: one that has lost its token for the unknown fails only at these.
@@ -117,7 +117,7 @@ class Scorer:
         texts: Iterable[str],
         *,
         batch_tokens: int = BATCH_TOKENS,
-        texts_at_once: int = _TEXTS_AT_ONCE,
+        texts_at_once: int = TEXTS_AT_ONCE,
         remember: int = _REMEMBERED,
     ) -> Iterator[Assessment]:
         """Assess texts lazily, in their order; `texts` may be endless.

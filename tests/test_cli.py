@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[1]
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("quickstart", "train", "evaluate", "export", "score"):
+    for name in ("quickstart", "train", "evaluate", "export", "score", "bench"):
         assert name in shown
 
 
-@pytest.mark.parametrize("name", ["quickstart", "train", "evaluate", "export", "score"])
+@pytest.mark.parametrize("name", ["quickstart", "train", "evaluate", "export", "score", "bench"])
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command([name, "--help"])
