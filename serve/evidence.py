@@ -35,7 +35,7 @@ class EvidenceOptions:
 
     spans: int = 3
     alone: float = 0.25
-    left_out: int = 4
+    left_out: int = 6
     near: float = 2.0
     shortest: int = 12
     longest: int = 300
