@@ -23,6 +23,8 @@ from .stats import Recorder, Stats
 __all__ = ["BatcherClosed", "DeadlineExceeded", "MicroBatcher", "QueueFull"]
 
 _EVIDENCE_THREADS = 4
+# No new text is begun while so many wait for their evidence.
+_MOST_CONCLUDING = 2 * _EVIDENCE_THREADS
 # In an event loop a longer text is cleaned and cut on a thread: below this it takes about a millisecond.
 _CHARACTERS_INLINE = 4000
 
@@ -56,6 +58,8 @@ class MicroBatcher:
         """Forget all requests and threads: for a forked process, which has neither."""
         self._changed = threading.Condition()
         self._schedule: Schedule[Request] = Schedule(batch_tokens=self._batch_tokens)
+        self._inner: Schedule[Request] = Schedule(batch_tokens=self._batch_tokens)
+        self._concluding = 0
         self._expiries = Expiries()
         self._recorder = Recorder()
         self._open: set[Request] = set()
@@ -146,7 +150,7 @@ class MicroBatcher:
             except MerchantGuardError:
                 self._recorder.outcomes["rejected"] += 1
                 raise
-            self._add(request)
+            self._add(request, self._schedule)
             if deadline is not None:
                 self._expiries.add(request, request.born + deadline)
         request.future.add_done_callback(
@@ -154,7 +158,7 @@ class MicroBatcher:
         )
         return request
 
-    def _add(self, request: Request) -> None:
+    def _add(self, request: Request, schedule: Schedule[Request]) -> None:
         """The lock is held."""
         if not self._threads:
             self._threads = [
@@ -164,7 +168,7 @@ class MicroBatcher:
             for thread in self._threads:
                 thread.start()
         self._open.add(request)
-        self._schedule.add(request)
+        schedule.add(request)
         self._changed.notify_all()
 
     def _check_room(self, tokens: int) -> None:
@@ -196,7 +200,7 @@ class MicroBatcher:
                 expired = [each for each in self._expiries.due() if not each.begun]
                 if self._closing and not self._open:
                     return
-                batch = [] if expired else self._schedule.next_batch(self._begin)
+                batch = [] if expired else self._next_batch()
                 if batch:
                     self._count(batch)
             for request in expired:
@@ -205,7 +209,17 @@ class MicroBatcher:
                 self._run(batch)
 
     def _has_work(self) -> bool:
-        return bool(self._schedule) or (self._closing and not self._open)
+        if self._inner or (self._closing and not self._open):
+            return True
+        return bool(self._schedule) and self._concluding < _MOST_CONCLUDING
+
+    def _next_batch(self) -> list[tuple[Request, int]]:
+        """What was begun is finished first: else, under load, texts would wait for evidence without end, and nothing
+        would hold their number down."""
+        batch = self._inner.next_batch(self._begin)
+        if not batch and self._concluding < _MOST_CONCLUDING:
+            batch = self._schedule.next_batch(self._begin)
+        return batch
 
     def _count(self, batch: Sequence[tuple[Request, int]]) -> None:
         lengths = [len(request.windows[number]) for request, number in batch]
@@ -227,9 +241,19 @@ class MicroBatcher:
     def _complete(self, request: Request) -> None:
         """All windows are through: conclude, on a thread of its own where evidence runs the model again."""
         if request.reading is not None and self._scorer.concluder.wants_evidence(*request.results()):
-            self._evidence.submit(self._conclude, request)
+            with self._changed:
+                self._concluding += 1
+            self._evidence.submit(self._conclude_aside, request)
         else:
             self._conclude(request)
+
+    def _conclude_aside(self, request: Request) -> None:
+        try:
+            self._conclude(request)
+        finally:
+            with self._changed:
+                self._concluding -= 1
+                self._changed.notify_all()
 
     def _conclude(self, request: Request) -> None:
         assessment = None
@@ -246,7 +270,7 @@ class MicroBatcher:
         """Windows of evidence take their turn among all others."""
         request = Request(windows, reading=None)
         with self._changed:
-            self._add(request)
+            self._add(request, self._inner)
         return request.logits.result()
 
     def _end(

@@ -219,6 +219,22 @@ def test_evidence_is_found_while_others_are_scored(bundle_path: Path) -> None:
         assert all(future.result(30).findings == expected.findings for future in futures)
 
 
+def test_evidence_does_not_pile_up_under_load(bundle_path: Path) -> None:
+    """Texts that wait for evidence are few, so that the queue's limit and the deadlines hold what comes too fast."""
+    scorer = Scorer.load(bundle_path, threads=1)
+    text = "\n".join(f"A walrus comes with order {number}." for number in range(12))
+    with MicroBatcher(scorer, queue_tokens=100_000) as batcher:
+        futures = [batcher.submit(text) for _ in range(300)]
+        most = 0
+        while not all(future.done() for future in futures):
+            running = sum(future.running() for future in futures)
+            most = max(most, running)
+            time.sleep(0.001)
+        assert all(future.result(0).findings for future in futures)
+    # Those concluding, and those of a batch or two that were on their way when the limit was reached.
+    assert most <= 8 + 2 * 512 // 8
+
+
 @pytest.mark.parametrize("wrong", [None, b"text", 3])
 def test_what_is_not_a_text_is_refused(scorer: Scorer, wrong: Any) -> None:
     with MicroBatcher(scorer) as batcher:
