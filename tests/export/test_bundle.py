@@ -196,7 +196,7 @@ def test_what_passes_its_gate_is_written_with_thresholds_of_its_own(
     monkeypatch.setattr("merchantguard.export.variants.AVERAGE_PRECISION_TOLERANCE", 2.0)
     bundle = export_bundle(judged_run, tmp_path / "bundle", texts=TEXTS, int8=True)
     [entry] = [each for each in bundle.document["variants"] if each["name"] == "int8"]
-    assert entry["gate"]["records"] == 40
+    assert entry["gate"]["records"] == 80
     assert 0 <= entry["gate"]["decisions_agreeing"] <= 1
     graph = onnx.load(bundle.path / "model.int8.onnx")
     assert any(node.op_type == "QuantizeLinear" for node in graph.graph.node)
