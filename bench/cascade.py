@@ -12,13 +12,13 @@ import argparse
 import random
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from benchmark_data import load_benchmarks, load_sources
+from evidence_cost import pass_seconds
 from guard import guarded
 
 from merchantguard.data.corpus_files import corpus_paths
@@ -88,10 +88,7 @@ def speed(scorers: Sequence[Scorer], records: Sequence[Record], *, repeats: int)
     seconds: list[list[float]] = [[] for _ in scorers]
     for _ in range(repeats):
         for scorer, each in zip(scorers, seconds, strict=True):
-            started = time.perf_counter()
-            for _ in scorer.assess_many(texts, remember=0):
-                pass
-            each.append(time.perf_counter() - started)
+            each.append(pass_seconds(scorer, texts))
     return [len(texts) / statistics.median(each) for each in seconds]
 
 

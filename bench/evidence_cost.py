@@ -42,7 +42,7 @@ def made_stream(scorer: Scorer, texts: Sequence[str], *, size: int, flagged: flo
     return stream
 
 
-def seconds(scorer: Scorer, texts: Sequence[str]) -> float:
+def pass_seconds(scorer: Scorer, texts: Sequence[str]) -> float:
     """Time of one pass."""
     started = time.perf_counter()
     for _ in scorer.assess_many(texts, remember=0):
@@ -69,8 +69,10 @@ def main() -> int:
     stream = made_stream(without, texts, size=args.size, flagged=args.flagged)
     options = replace(defaults, left_out=args.left_out)
     with_evidence = Scorer.load(args.bundle, variant=args.variant, evidence=options)
-    seconds(with_evidence, stream[:32])
-    pairs = [(seconds(without, stream), seconds(with_evidence, stream)) for _ in range(args.repeats)]
+    pass_seconds(with_evidence, stream[:32])
+    pairs = [
+        (pass_seconds(without, stream), pass_seconds(with_evidence, stream)) for _ in range(args.repeats)
+    ]
     overhead = statistics.median(after / before for before, after in pairs) - 1
     print(
         f"{without.variant}: {len(stream)} texts, {args.flagged:.0%} flagged: "

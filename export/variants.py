@@ -13,7 +13,7 @@ from ..data.policy import Taxonomy
 from ..serve.batching import WindowRunner
 from ..serve.bundle import MODEL, Bundle, Variant, parse_document
 from ..serve.cascade import first_stage_scores
-from ..serve.concluding import Concluder
+from ..serve.concluding import Concluder, by_text
 from ..serve.decision import pool
 from ..serve.evidence import EvidenceOptions
 from ..serve.reading import read_texts
@@ -135,11 +135,12 @@ class Gate:
 def prove_reduced(run: LoadedRun, bundle: Bundle, *, int8: bool) -> Proven:
     """Put every variant of reduced precision through its gate; those in int8 where they are wanted."""
     proven = Proven()
-    held_out = None if _splits_missing(run) else _exact_logits(run, bundle)
+    missing = _splits_missing(run)
+    held_out = None if missing else _exact_logits(run, bundle)
     for variant in REDUCED:
         if variant.graph == INT8 and not int8:
             continue
-        reason = why_not(variant) or _splits_missing(run)
+        reason = why_not(variant) or missing
         if reason is None and not (bundle.path / variant.graph).is_file():
             reason = "the graph has no matrix products to compute in int8"
         if reason is None and held_out is not None:
@@ -246,9 +247,7 @@ def text_logits(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
     logits, scores = scorer.runner.run(
         [ids for each in readings for ids in each.ids], batch_tokens=BATCH_TOKENS
     )
-    ends = np.cumsum([len(each.ids) for each in readings])[:-1]
-    weights = [None] * len(readings) if scores is None else np.split(scores, ends)
-    return np.stack([pool(*pair) for pair in zip(np.split(logits, ends), weights, strict=True)])
+    return np.stack([pool(text.logits, text.scores) for text in by_text(readings, logits, scores)])
 
 
 def _scorer(bundle: Bundle, model: Model) -> Scorer:

@@ -38,10 +38,9 @@ class LossCertificate:
 class Cascade:
     """The first stage of a bundle at a certified limit. Threads may share it."""
 
-    def __init__(self, runner: WindowRunner, certificate: LossCertificate, *, n_policies: int) -> None:
+    def __init__(self, runner: WindowRunner, certificate: LossCertificate) -> None:
         self.certificate = certificate
         self._runner = runner
-        self.n_policies = n_policies
 
     @classmethod
     def load(cls, bundle: Bundle, *, loss: float, workers: int, pad_id: int) -> "Cascade":
@@ -57,7 +56,7 @@ class Cascade:
             )
         model = OnnxModel(bundle.path / stage.graph, pooling="max", policies=1, threads=1)
         runner = WindowRunner(model, Workers(workers), pad_id=pad_id, window_tokens=bundle.window_tokens)
-        return cls(runner, certify_loss(stage, loss, place=str(bundle.path)), n_policies=len(bundle.policies))
+        return cls(runner, certify_loss(stage, loss, place=str(bundle.path)))
 
     def clears(self, readings: Sequence[Reading]) -> list[bool]:
         """Of each text whether the first stage clears it: every window scores below the limit."""

@@ -33,6 +33,13 @@ class WindowLogits:
         return self.reading.clean.text[window.start : window.end]
 
 
+def by_text(readings: Sequence[Reading], logits: Floats, scores: Floats | None) -> list[WindowLogits]:
+    """The logits (W, K) and scores of the windows of all texts, taken apart by text; at least one text."""
+    ends = np.cumsum([len(reading.windows.windows) for reading in readings])[:-1]
+    parts = [None] * len(readings) if scores is None else np.split(scores, ends)
+    return [WindowLogits(*each) for each in zip(readings, np.split(logits, ends), parts, strict=True)]
+
+
 class Concluder:
     """Draws conclusions by a bundle's calibration and thresholds. It keeps no state: threads may share it."""
 

@@ -240,27 +240,28 @@ class MicroBatcher:
 
     def _complete(self, request: Request) -> None:
         """All windows are through: conclude, on a thread of its own where evidence runs the model again."""
-        if request.reading is not None and self._scorer.concluder.wants_evidence(*request.results()):
+        if request.reading is None:
+            self._end(request, "completed", error=None)
+            return
+        text = WindowLogits(request.reading, *request.results())
+        if self._scorer.concluder.wants_evidence(text.logits, text.scores):
             with self._changed:
                 self._concluding += 1
-            self._evidence.submit(self._conclude_aside, request)
+            self._evidence.submit(self._conclude_aside, request, text)
         else:
-            self._conclude(request)
+            self._conclude(request, text)
 
-    def _conclude_aside(self, request: Request) -> None:
+    def _conclude_aside(self, request: Request, text: WindowLogits) -> None:
         try:
-            self._conclude(request)
+            self._conclude(request, text)
         finally:
             with self._changed:
                 self._concluding -= 1
                 self._changed.notify_all()
 
-    def _conclude(self, request: Request) -> None:
-        assessment = None
+    def _conclude(self, request: Request, text: WindowLogits) -> None:
         try:
-            if request.reading is not None:
-                text = WindowLogits(request.reading, *request.results())
-                [assessment] = self._scorer.concluder.conclude([text], self._run_windows)
+            [assessment] = self._scorer.concluder.conclude([text], self._run_windows)
         except Exception as error:  # noqa: BLE001
             self._end(request, "failed", error=error)
         else:

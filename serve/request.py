@@ -40,7 +40,6 @@ class Request:
         self.future: Future[Assessment] = Future()
         self.logits: Future[Floats] = Future()
         self.born = time.monotonic()
-        self.deadline: float | None = None
         self.begun = self.ended = False
         self._rows: list[tuple[Floats, Floats | None] | None] = [None] * len(windows)
         self._missing = len(windows)

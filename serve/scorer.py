@@ -7,15 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from ..data.errors import BundleError
 from ..data.windows import WindowTokenizer
 from .assessment import Assessment
 from .batching import Running, WindowRunner, chunked
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
 from .cascade import Cascade
-from .concluding import Concluder, WindowLogits
+from .concluding import Concluder, WindowLogits, by_text
 from .evidence import EvidenceOptions
 from .reading import Reading, read_texts
 from .repeats import Repeats
@@ -212,10 +210,7 @@ class _Scoring:
         """Each text that is left with the logits and scores of its windows."""
         if not self.left:
             return []
-        logits, scores = self.windows.result()
-        ends = np.cumsum([len(reading.windows.windows) for reading in self.left])[:-1]
-        parts = [None] * len(self.left) if scores is None else np.split(scores, ends)
-        return [WindowLogits(*each) for each in zip(self.left, np.split(logits, ends), parts, strict=True)]
+        return by_text(self.left, *self.windows.result())
 
 
 @dataclass(slots=True)
