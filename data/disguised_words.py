@@ -10,6 +10,7 @@ import unicodedata
 import numpy as np
 
 from .characters import Codes, Mask, Positions, Spans
+from .spelling import breaks, is_word, read_ones
 
 _LETTERS = str.maketrans("0345789@$!", "oeastbgasi")
 # A "1" is an l before a vowel at the start, between vowels and after letters that l follows, after a vowel but for "in";
@@ -23,33 +24,42 @@ _SET_APART = re.compile(
     r"(?<![^\W_])[A-Za-z0-9@$]([ .\-_*/|~])[A-Za-z0-9@$](?:\1[A-Za-z0-9@$]){2,}(?![^\W_])"
 )
 _LETTERS_SET_APART = 3
-# A letter, some stand-ins, a letter: what a word must hold to be looked at.
-_STAND_IN = re.compile(r"[A-Za-z][01345789@$!]{1,4}[A-Za-z]")
+# A letter and a stand-in: what a word must hold to be looked at.
+_STAND_IN = re.compile(r"[A-Za-z][01345789@$!]|[01345789@$!][A-Za-z]")
 _WORD = re.compile(r"(?:[A-Za-z0-9@$]|(?<=[a-z0-9@$])!(?=[a-z0-9@$])){4,}")
 _INNER = re.compile(r"(?<=[A-Za-z])[01345789@$!]{1,4}(?=[A-Za-z])")
 _SIGN = re.compile(r"[@$!]")
 # Digits that stand for no letter, five in a row, a model or a plural ("MP3s"), a number set off by "!".
+_NO_LETTERS = re.compile(r"[26]|[0-9@$!]{5}|![0-9]{2}")
 _NO_WORD = re.compile(r"[26]|[0-9@$!]{5}|^[A-Za-z]+[0-9]+s?$|![0-9]{2}")
+# With one digit or "@" at one end and no more: "5tier", "model5", "@live".
+_ONE_AT_AN_END = re.compile(r"^(?:[0-9@][A-Za-z]+|[A-Za-z]+[0-9@!])$")
 # What may be a size, a price or a model unless there are stand-ins in other places too: "10x50mm", "US$5off", "X4070Ti".
 _NUMBER = re.compile(r"^[0-9]|\$[0-9]|[0-9]{3}")
 _ADDRESS = re.compile(r"@[A-Za-z0-9-]*\.[A-Za-z]")
 
 
 def may_be_disguised(text: str) -> bool:
-    """Whether `read_disguised` has anything to look at in `text`: two scans."""
-    return bool(_STAND_IN.search(text) or _SET_APART.search(text))
+    """Whether `read_disguised` has anything to look at in `text`."""
+    return bool(_STAND_IN.search(text) or _SET_APART.search(text) or breaks(text))
 
 
 def read_disguised(codes: Codes, starts: Positions, ends: Positions) -> tuple[Spans, bool]:
     """The text with such words as they are read, and whether any was there."""
     text = _decode(codes)
-    if not may_be_disguised(text):
+    kept = np.arange(codes.size)
+    if _SET_APART.search(text):
+        kept = np.flatnonzero(_without_separators(text))
+        text = _decode(codes[kept])
+    if broken := breaks(text):
+        kept = np.delete(kept, broken)
+        text = _decode(codes[kept])
+    if kept.size == codes.size and not _STAND_IN.search(text):
         return (codes, starts, ends), False
-    keep = _without_separators(text)
-    joined = codes[keep]
-    read = _with_letters(_decode(joined))
-    changed = not keep.all() or not np.array_equal(read, joined)
-    return (read.astype(codes.dtype), starts[keep], ends[keep]), changed
+    joined = codes[kept]
+    read = _with_letters(text)
+    changed = kept.size < codes.size or not np.array_equal(read, joined)
+    return (read.astype(codes.dtype), starts[kept], ends[kept]), changed
 
 
 def _decode(codes: Codes) -> str:
@@ -70,10 +80,27 @@ def _with_letters(text: str) -> Codes:
         return codes
     codes = codes.copy()
     for match in _WORD.finditer(text):
-        if _is_disguised(match[0]) and not _goes_on(text, match):
-            letters = _ONE_IS_L.sub("l", match[0].translate(_LETTERS)).replace("1", "i")
+        letters = _reading(match[0])
+        if letters is not None and not _goes_on(text, match):
             codes[match.start() : match.end()] = np.frombuffer(letters.encode("utf-32-le"), "<u4")
     return codes
+
+
+def _reading(word: str) -> str | None:
+    """What the word is read as: a word of the list, else by the look of it; None if nothing stands for letters."""
+    if word.isalpha():
+        return None
+    letters = word.translate(_LETTERS)
+    if sum(map(str.isalpha, word)) >= 2 and not _counts(word) and not _NO_LETTERS.search(word):
+        listed = read_ones(letters)
+        if listed is not None:
+            return listed
+    return _ONE_IS_L.sub("l", letters).replace("1", "i") if _is_disguised(word) else None
+
+
+def _counts(word: str) -> bool:
+    """Whether a digit or sign at one end is all that is no letter, and the rest is a word."""
+    return _ONE_AT_AN_END.search(word) is not None and is_word(word.strip("0123456789@!"))
 
 
 def _is_disguised(word: str) -> bool:

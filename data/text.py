@@ -2,7 +2,7 @@
 
 Steps: invisible and control characters out; Unicode NFKC (UAX #15); floods of combining marks capped;
 letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); words in disguise read
-("v4pe", "v a p e"); white space collapsed. Cleaning clean text changes nothing: the steps are repeated until no word is
+("v4pe", "v a p e", "va-pe"); white space collapsed. Cleaning clean text changes nothing: the steps are repeated until no word is
 read any more.
 
 Real text in another script stays as it is: a look-alike is folded only in a word that mixes scripts, or in
@@ -20,7 +20,7 @@ from .lookalikes import fold_lookalikes
 from .normalise import normalise
 
 # Raised whenever the same text could come out differently; a bundle states the one it was trained with.
-CLEANING_VERSION = 2
+CLEANING_VERSION = 3
 # Each round reads words that the one before could not; text that needs more is not written by people.
 _ROUNDS = 8
 
@@ -72,10 +72,13 @@ def _read_letters(spans: Spans) -> Spans:
     """Fold look-alikes, read disguised words, collapse white space: again as long as a word was read, since what it
     became may decide on its neighbours."""
     for _ in range(_ROUNDS):
-        spans, near = read_disguised(*fold_lookalikes(*spans))
+        near, some_near = read_disguised(*fold_lookalikes(*spans))
         # Wide gaps between letters are single ones only after this.
-        spans, far = read_disguised(*_collapse_white_space(*spans))
-        if not near and not far:
+        spans = _collapse_white_space(*near)
+        if not some_near and spans[0].size == near[0].size and np.array_equal(spans[0], near[0]):
+            break
+        spans, some_far = read_disguised(*spans)
+        if not some_near and not some_far:
             break
     return spans
 
