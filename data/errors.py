@@ -37,5 +37,9 @@ class StorageError(MerchantGuardError):
     """A file could not be written; nothing half-written is left behind."""
 
 
+class AuditError(MerchantGuardError):
+    """An audit folder is damaged, or does not hold what is asked of it."""
+
+
 class MissingExtraError(MerchantGuardError, ImportError):
     """An optional library is not installed; the message is the command that installs it."""
