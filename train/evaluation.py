@@ -1,7 +1,7 @@
 """Everything that is measured of a model on labelled records, as one JSON-able dictionary."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.policy import Taxonomy
 from . import metrics
-from .bootstrap import (
-    cluster_weights,
-    percentile_interval,
-    weighted_auroc,
-    weighted_average_precision,
-    weighted_share,
-)
+from .bootstrap import percentile_interval
 from .breakdown import (
     compliant_records,
     confusions,
@@ -27,15 +21,14 @@ from .breakdown import (
     worst_errors,
 )
 from .calibration import Calibration
+from .headline import CALIBRATION_SAMPLES, headline
 from .predictions import Predictions
 from .table import format_table
 from .thresholds import PolicyThreshold
 
-__all__ = ["evaluate", "format_table", "length_band"]
+__all__ = ["evaluate", "format_table", "length_band", "threshold_arrays"]
 
 CONFIDENCE = 0.95
-# The calibration errors sort every cell anew for each sample; the other figures reuse one sort.
-CALIBRATION_SAMPLES = 200
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +53,7 @@ def evaluate(
 
     :raises ValueError: if there is no record, or the policies of the arguments do not fit each other.
     """
-    review, block = _threshold_arrays(thresholds, taxonomy)
+    review, block = threshold_arrays(thresholds, taxonomy)
     if not len(predictions):
         raise ValueError("there is no record to evaluate")
     if predictions.policies != len(taxonomy):
@@ -70,7 +63,8 @@ def evaluate(
     limits = metrics.review_limits(probabilities, review, any_review)
     over_review = flagged_cells(probabilities, known, limits)
     over_block = flagged_cells(probabilities, known, block)
-    headline, intervals = _headline(predictions, probabilities, limits, block, bootstrap=bootstrap, seed=seed)
+    figures, by_policy = headline(predictions, probabilities, limits, block, bootstrap=bootstrap, seed=seed)
+    intervals = [percentile_interval(drawn, confidence=CONFIDENCE) for drawn in by_policy]
     per_policy = _per_policy(predictions, probabilities, limits, block, taxonomy, intervals)
     for row, threshold in zip(per_policy, review.tolist(), strict=True):
         row["review"] = {"threshold": threshold, **row["review"]}
@@ -88,7 +82,10 @@ def evaluate(
             "clusters": "domain",
             "seed": seed,
         },
-        "headline": headline,
+        "headline": {
+            name: _figure(figure.value, percentile_interval(figure.samples, confidence=CONFIDENCE))
+            for name, figure in figures.items()
+        },
         "macro": _macro(per_policy),
         "per_policy": per_policy,
         "reliability": reliability_bins(probabilities, labels, known),
@@ -106,7 +103,7 @@ def evaluate(
     return plain
 
 
-def _threshold_arrays(thresholds: Sequence[PolicyThreshold], taxonomy: Taxonomy) -> tuple[Floats, Floats]:
+def threshold_arrays(thresholds: Sequence[PolicyThreshold], taxonomy: Taxonomy) -> tuple[Floats, Floats]:
     """Review and block thresholds (K,) in the taxonomy's order; NaN where there is no block threshold."""
     by_policy = {threshold.policy: threshold for threshold in thresholds}
     if set(by_policy) != set(taxonomy.ids) or len(by_policy) != len(thresholds):
@@ -115,91 +112,6 @@ def _threshold_arrays(thresholds: Sequence[PolicyThreshold], taxonomy: Taxonomy)
     ordered = [by_policy[policy] for policy in taxonomy.ids]
     block = [np.nan if threshold.block is None else threshold.block for threshold in ordered]
     return np.array([threshold.review for threshold in ordered]), np.array(block, dtype=np.float64)
-
-
-def _headline(
-    predictions: Predictions,
-    probabilities: NDArray[np.float32],
-    review: Floats,
-    block: Floats,
-    *,
-    bootstrap: int,
-    seed: int,
-) -> tuple[dict[str, Any], list[tuple[float, float]]]:
-    """The headline figures with intervals, and the interval of each policy's average precision."""
-    labels, known = predictions.labels, predictions.known
-    draws = max(bootstrap, 1)
-    weights = cluster_weights(predictions.domains, samples=draws, seed=seed)
-    if not bootstrap:
-        weights = weights[:0]
-    compliant = compliant_records(labels, known)
-    squared = np.where(known, (probabilities.astype(np.float64) - labels) ** 2, 0.0).sum(axis=1)
-    by_policy = [
-        weighted_average_precision(
-            probabilities[known[:, k], k], labels[known[:, k], k] > 0, weights[:, known[:, k]]
-        )
-        for k in range(predictions.policies)
-    ]
-    judged = known.any(axis=1)
-    some = metrics.any_violation(np.where(known, probabilities, 0.0))
-    violating = np.asarray(((labels > 0) & known).any(axis=1))
-
-    def alarm(limits: Floats) -> Any:
-        return compliant & flagged_cells(probabilities, known, limits).any(axis=1)
-
-    figures: dict[str, tuple[float, Any]] = {
-        "macro_average_precision": (
-            metrics.macro_average_precision(probabilities, labels, known),
-            _nan_means(np.array(by_policy)),
-        ),
-        "any_violation_auroc": (
-            metrics.any_violation_auroc(probabilities, labels, known),
-            weighted_auroc(some[judged], violating[judged], weights[:, judged]),
-        ),
-        "false_alarm_rate_review": (
-            metrics.false_alarm_rate(probabilities, labels, known, review),
-            weighted_share(alarm(review), compliant, weights),
-        ),
-        "false_alarm_rate_block": (
-            metrics.false_alarm_rate(probabilities, labels, known, block),
-            weighted_share(alarm(block), compliant, weights),
-        ),
-        "brier_score": (
-            metrics.pooled(metrics.brier, probabilities, labels, known),
-            weighted_share(squared, known.sum(axis=1), weights),
-        ),
-    }
-    headline = {
-        name: _figure(value, percentile_interval(drawn, confidence=CONFIDENCE))
-        for name, (value, drawn) in figures.items()
-    }
-    samples = min(bootstrap, CALIBRATION_SAMPLES)
-    for name in ("smooth_calibration_error", "adaptive_calibration_error"):
-        measure = getattr(metrics, name)
-        headline[name] = _calibration_figure(measure, predictions, probabilities, samples=samples, seed=seed)
-    return headline, [percentile_interval(drawn, confidence=CONFIDENCE) for drawn in by_policy]
-
-
-def _calibration_figure(
-    measure: Callable[[Floats, Floats], float],
-    predictions: Predictions,
-    probabilities: NDArray[np.float32],
-    *,
-    samples: int,
-    seed: int,
-) -> dict[str, float]:
-    """A measure of all known cells, with its interval from `samples` draws of domains."""
-    labels, known = predictions.labels, predictions.known
-
-    def statistic(rows: NDArray[np.int64]) -> float:
-        return metrics.pooled(measure, probabilities[rows], labels[rows], known[rows])
-
-    if not samples:
-        return _figure(statistic(np.arange(len(predictions))), (math.nan, math.nan))
-    interval = metrics.cluster_bootstrap(
-        statistic, predictions.domains, samples=samples, seed=seed, level=CONFIDENCE
-    )
-    return _figure(interval.point, (interval.low, interval.high))
 
 
 def _per_policy(
@@ -256,14 +168,6 @@ def _macro(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "review": means("review"),
         "block": means("block"),
     }
-
-
-def _nan_means(values: Floats) -> Floats:
-    """Mean over the policies (rows) with a value, per sample (column)."""
-    present = ~np.isnan(values)
-    counts = present.sum(axis=0)
-    sums = np.where(present, values, 0.0).sum(axis=0)
-    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
 
 
 def _figure(value: float, interval: tuple[float, float]) -> dict[str, float]:

@@ -193,12 +193,21 @@ def cluster_bootstrap(
     if not len(clusters) or samples < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"{len(clusters)} clusters, {samples} samples, level {level}: nothing to draw")
     point = statistic(np.arange(len(clusters)))
-    values = np.array([statistic(rows) for rows in _draw_clusters(clusters, samples, seed)])
+    values = cluster_samples(statistic, clusters, samples=samples, seed=seed)
     values = values[~np.isnan(values)]
     if not len(values):
         return Interval(point, float("nan"), float("nan"))
     low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(point, float(low), float(high))
+
+
+def cluster_samples(
+    statistic: Callable[[NDArray[np.int64]], float], clusters: Sequence[str], *, samples: int, seed: int
+) -> Floats:
+    """The statistic of each of `samples` draws of whole clusters, float64 (samples,)."""
+    if not samples:
+        return np.zeros(0)
+    return np.array([statistic(rows) for rows in _draw_clusters(clusters, samples, seed)], dtype=np.float64)
 
 
 def paired(

@@ -1,33 +1,18 @@
 """One HTML file that shows what a run learnt: no server, no network, nothing that could fetch anything."""
 
-import base64
-import hashlib
-import json
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..data.extras import require
-from ..data.files import write_text
 from ..data.policy import Taxonomy
 from . import charts
 from .calibration import Calibration
+from .page import visible, write_page
 from .predictions import Predictions
 from .thresholds import PolicyThreshold, ReviewCertificate
 
 _SLICE_ROWS = 15
 _VALUE_CHARACTERS = 300
-
-# Marks that reorder or hide the text around them: shown by their code point, never obeyed.
-_HIDING = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
-_MARKS_IN_A_ROW = 4
 
 CARDS = (
     ("macro_average_precision", "Macro average precision", False),
@@ -79,7 +64,6 @@ def write_report(
     """
     titles = {policy.id: policy.title for policy in taxonomy.policies}
     specs = _chart_specs(metrics, predictions, calibration, taxonomy, log, titles)
-    scripts = [_vega_bundle(), _resource("report.js.j2")]
     context = {
         "title": title,
         "metrics": _shown_metrics(metrics),
@@ -96,70 +80,9 @@ def write_report(
         "data": _flatten(data or {}),
         "limits": list(limits) or ["Figures are about records like the ones tested, and no others."],
         "notes": list(notes),
-        "specs": [(key, _script_json(spec)) for key, (_, spec) in specs.items()],
-        "scripts": scripts,
-        "css": _resource("report.css"),
-        "content_policy": content_policy(scripts),
     }
-    write_text(path, _render(context, titles))
-
-
-def _render(context: dict[str, Any], titles: Mapping[str, str]) -> str:
-    jinja2, markupsafe = require("jinja2", "train"), require("markupsafe", "train")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["title_of"] = lambda policy: titles.get(policy, policy)
-    trusted = {
-        "css": markupsafe.Markup(context["css"]),
-        "scripts": [markupsafe.Markup(script) for script in context["scripts"]],
-        "specs": [(key, markupsafe.Markup(spec)) for key, spec in context["specs"]],
-    }
-    page: str = environment.from_string(_resource("report.html.j2")).render(**context | trusted)
-    return page
-
-
-def content_policy(scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy that lets these inline scripts run, no other, and nothing be fetched."""
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def visible(text: str, limit: int = 700) -> str:
-    """`text` cut to `limit` characters, its hiding and reordering marks written out as ⟨U+202E⟩."""
-    cut = text if len(text) <= limit else text[:limit] + "…"
-    written = _HIDING.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", cut)
-    result: list[str] = []
-    marks = 0
-    for character in written:
-        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
-        if marks <= _MARKS_IN_A_ROW:
-            result.append(character)
-    return "".join(result)
-
-
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _vega_bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, of the version altair writes for."""
-    alt, vl_convert = require("altair", "train"), require("vl_convert", "train")
-    version = alt.SCHEMA_VERSION.rpartition(".")[0]
-    bundle: str = vl_convert.javascript_bundle(vl_version=version)
-    if re.search(r"<(!--|/?script)", bundle, re.IGNORECASE):
-        bundle = re.sub(r"<(?=!--|/?script)", r"\\x3c", bundle, flags=re.IGNORECASE)
-    return bundle
-
-
-def _script_json(value: Any) -> str:
-    """JSON that no text inside can use to leave the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    charted = {key: spec for key, (_, spec) in specs.items()}
+    write_page(path, "report.html.j2", context, specs=charted, titles=titles)
 
 
 def _chart_specs(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..data.extras import require
 
-_HEADLINE = (
+HEADLINE = (
     ("macro_average_precision", "macro average precision"),
     ("any_violation_auroc", "AUROC, any violation"),
     ("false_alarm_rate_review", "false-alarm rate at review"),
@@ -15,14 +15,14 @@ _HEADLINE = (
     ("adaptive_calibration_error", "adaptive calibration error"),
     ("brier_score", "Brier score"),
 )
-_WIDTH = 110
+WIDTH = 110
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
     """What `evaluate` returned as plain text: the headline figures, then one row per policy."""
     console_module = require("rich.console", "cli")
     stream = io.StringIO()
-    console = console_module.Console(file=stream, width=_WIDTH, no_color=True, highlight=False, markup=False)
+    console = console_module.Console(file=stream, width=WIDTH, no_color=True, highlight=False, markup=False)
     console.print(
         f"{metrics['records']:,} records of {metrics['domains']:,} domains, {metrics['violating']:,} in violation"
     )
@@ -32,8 +32,8 @@ def format_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _headline_table(metrics: Mapping[str, Any]) -> Any:
-    table = _table("figure", "value", f"{100 * metrics['bootstrap']['confidence']:g} % interval")
-    for key, name in _HEADLINE:
+    table = new_table("figure", "value", f"{100 * metrics['bootstrap']['confidence']:g} % interval")
+    for key, name in HEADLINE:
         figure = metrics["headline"][key]
         bounds = "" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
         table.add_row(name, _number(figure["value"]), bounds)
@@ -42,7 +42,7 @@ def _headline_table(metrics: Mapping[str, Any]) -> Any:
 
 def _policy_table(metrics: Mapping[str, Any]) -> Any:
     text = require("rich.text", "cli").Text
-    table = _table(
+    table = new_table(
         "policy", "violations", "AP", "recall@95%P", "review P", "review R", "review F1", "block P", "block R"
     )
     for row in metrics["per_policy"]:
@@ -68,7 +68,8 @@ def _policy_table(metrics: Mapping[str, Any]) -> Any:
     return table
 
 
-def _table(first: str, *others: str) -> Any:
+def new_table(first: str, *others: str) -> Any:
+    """A table for the terminal: the first column to the left, numbers to the right."""
     table_module, box = require("rich.table", "cli"), require("rich.box", "cli")
     table = table_module.Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first)

@@ -9,6 +9,7 @@ _COMMANDS = {
     "quickstart": Command("quickstart", "train, export and score the examples: everything once"),
     "train": Command("train.cli", "train, calibrate, certify and evaluate a run"),
     "evaluate": Command("train.evaluate_cli", "figures and a report of a run on other records"),
+    "compare": Command("train.compare_cli", "two runs on the same records: which figures differ, what changed"),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": Command("serve.cli", "score files with a bundle"),
     "bench": Command(

@@ -12,8 +12,9 @@ from merchantguard.data.policy import Policy, Taxonomy
 from merchantguard.train.calibration import Calibration
 from merchantguard.train.charts import precision_recall_points, training_charts
 from merchantguard.train.evaluation import evaluate
+from merchantguard.train.page import content_policy, visible
 from merchantguard.train.predictions import Predictions
-from merchantguard.train.report import content_policy, visible, write_report
+from merchantguard.train.report import write_report
 from merchantguard.train.thresholds import fit_thresholds
 
 MARKUP = "</script><img src=x onerror=alert(1)><!--<script>{{ 7*7 }}&amp;\"'"
