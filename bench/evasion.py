@@ -11,7 +11,8 @@ The model to compare with is trained with data.disguised_copies=0 and reads text
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -22,7 +23,7 @@ from guard import guarded
 from numpy.typing import NDArray
 from scipy.special import expit
 
-import merchantguard.serve.scorer as serving
+import merchantguard.serve.reading as reading
 from merchantguard.data.files import read_json, write_json
 from merchantguard.data.html import html_to_text
 from merchantguard.data.policy import Taxonomy, load_taxonomy
@@ -47,6 +48,13 @@ def uncleaned(raw: str) -> CleanText:
     return CleanText(raw, starts, starts + 1)
 
 
+@contextmanager
+def without_cleaning() -> Iterator[None]:
+    """Within it, scorers read texts as they are."""
+    with mock.patch.object(reading, "clean", uncleaned):
+        yield
+
+
 def bundle_model(path: Path, *, cleaned: bool) -> Model:
     """A bundle behind the scorer, with or without cleaning."""
     scorer = Scorer.load(path, evidence=EvidenceOptions(spans=0))
@@ -54,7 +62,7 @@ def bundle_model(path: Path, *, cleaned: bool) -> Model:
     def score(texts: Sequence[str]) -> Probabilities:
         if cleaned:
             return np.array([each.probabilities for each in scorer.assess_many(texts)])
-        with mock.patch.object(serving, "clean", uncleaned):
+        with without_cleaning():
             return np.array([each.probabilities for each in scorer.assess_many(texts)])
 
     return score

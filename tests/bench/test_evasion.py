@@ -1,16 +1,19 @@
 """The attacks of the evasion benchmark: they change what they should, and cleaning undoes what it claims to."""
 
 import random
+from pathlib import Path
 
 import evasion_attacks as attacks
 import numpy as np
 import pytest
-from evasion import Measure, attacked_sets
+from evasion import Measure, attacked_sets, without_cleaning
 
 from merchantguard.data.html import html_to_text
 from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.record import parse_record
 from merchantguard.data.text import clean
+from merchantguard.data.windows import WindowTokenizer
+from merchantguard.serve.reading import read_texts
 from merchantguard.train.metrics import any_violation
 
 TEXT = "Buy crimson lanterns here\nShipped overnight with tracking and without questions"
@@ -62,3 +65,13 @@ def test_only_violating_pages_are_attacked_and_recall_is_at_a_limit_of_the_compl
     assert judge.recall(clean_scores, np.arange(15)) == 1.0
     assert judge.lost(attacked)["recall"].point == pytest.approx(0.2)
     assert judge.lost(clean_scores)["average_precision"].point == 0.0
+
+
+def test_without_cleaning_a_scorer_reads_texts_as_they_are(tiny_base: Path) -> None:
+    tokenizer = WindowTokenizer.from_file(
+        tiny_base / "tokenizer.json", window_tokens=32, stride_tokens=8, max_windows=4
+    )
+    hidden = "crim\u200bson"
+    with without_cleaning():
+        assert read_texts([hidden], tokenizer)[0].clean.text == hidden
+    assert read_texts([hidden], tokenizer)[0].clean.text == "crimson"
