@@ -23,7 +23,6 @@ from guard import guarded
 from numpy.typing import NDArray
 from scipy.special import expit
 
-import merchantguard.serve.reading as reading
 from merchantguard.data.files import read_json, write_json
 from merchantguard.data.html import html_to_text
 from merchantguard.data.policy import Taxonomy, load_taxonomy
@@ -31,7 +30,7 @@ from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record, label_arrays
 from merchantguard.data.splits import SplitManifest
 from merchantguard.data.text import CleanText
-from merchantguard.serve import EvidenceOptions, Scorer
+from merchantguard.serve import EvidenceOptions, Scorer, reading
 from merchantguard.train.metrics import Interval, any_violation, cluster_bootstrap, macro_average_precision
 
 FALSE_ALARMS = 0.1
