@@ -1,0 +1,179 @@
+"""How often the interval for errors left covers the truth, in simulated audits with simulated reviewers.
+
+Each audit: cells with labels of which some are wrong, a ranker whose suspicion is right on average but no oracle, controls
+drawn by bands of suspicion, planted items, and a reviewer who looks at part of the suspects and at all controls. What is
+left in the cells that nobody decided is known here, so the interval can be held against it.
+
+    python bench/audit_estimates.py --audits 100
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merchantguard.data.audit.estimates import Estimator
+from merchantguard.data.audit.items import Answer, Item
+
+LOOK = 6_000  # milliseconds
+
+
+@dataclass(frozen=True)
+class World:
+    """One kind of audit: the share of the labels that is wrong, and how often the reviewer overlooks a policy that holds
+    (`misses`) or sees one that does not (`alarms`)."""
+
+    cells: int
+    wrong: float
+    misses: float
+    alarms: float
+    controls: int
+    planted: int
+    looks: int
+
+    def label(self) -> str:
+        """The row's name in the table."""
+        return f"{100 * self.wrong:g} % | {100 * self.misses:g} % | {100 * self.alarms:g} %"
+
+
+WORLDS = [
+    World(26_000, wrong, misses, alarms, controls=400, planted=100, looks=600)
+    for wrong in (0.002, 0.01, 0.03)
+    for misses, alarms in ((0.0, 0.0), (0.05, 0.0), (0.1, 0.002), (0.2, 0.01))
+]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a simulated audit, each (N,): the label, whether it is wrong, and its suspicion."""
+
+    given: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    suspicion: NDArray[np.float64]
+
+
+def draw_cells(world: World, generator: np.random.Generator) -> Cells:
+    """A tenth of the labels are positive; suspicion is calibrated in the large and parts wrong from right well, not fully."""
+    given = generator.random(world.cells) < 0.1
+    wrong = generator.random(world.cells) < world.wrong * np.where(given, 3.0, 7.0 / 9.0)
+    evidence = np.where(
+        wrong, generator.normal(2.5, 1.2, world.cells), generator.normal(0.0, 1.0, world.cells)
+    )
+    odds = np.log(world.wrong / (1.0 - world.wrong)) + 1.6 * (evidence - 1.25)
+    return Cells(given, wrong, 1.0 / (1.0 + np.exp(-odds)))
+
+
+def draw_items(world: World, cells: Cells, generator: np.random.Generator) -> list[Item]:
+    """Controls by label and band of suspicion, planted items, and every cell that is suspicious enough to be listed."""
+    items = []
+    taken = np.zeros(world.cells, dtype=bool)
+    for rows, count in _strata(world, cells):
+        drawn = generator.choice(rows, size=min(count, len(rows)), replace=False)
+        taken[drawn] = True
+        items += [_item(cells, row, "control", share=len(drawn) / len(rows)) for row in drawn]
+    # As many planted items where the policy holds as where it does not: both kinds of mistake are to be seen.
+    for given in (False, True):
+        sure = np.flatnonzero(~taken & ~cells.wrong & (cells.given == given))
+        planted = generator.choice(sure, size=world.planted // 2, replace=False)
+        taken[planted] = True
+        items += [_item(cells, row, "planted", known=given) for row in planted]
+    listed = np.flatnonzero(~taken)[np.argsort(-cells.suspicion[~taken], kind="stable")][: 3 * world.looks]
+    for row in listed:
+        cause = "wrong_positive" if cells.given[row] else "missing_positive"
+        items.append(_item(cells, row, cause))
+    return items
+
+
+def _strata(world: World, cells: Cells) -> Iterator[tuple[NDArray[np.int64], int]]:
+    for given, share in ((True, 0.3), (False, 0.7)):
+        rows = np.flatnonzero(cells.given == given)
+        rows = rows[np.argsort(-cells.suspicion[rows], kind="stable")]
+        bounds = (0, len(rows) // 20, len(rows) // 5, len(rows))
+        for first, last in pairwise(bounds):
+            yield rows[first:last], round(world.controls * share / 3)
+
+
+def _item(cells: Cells, row: int, cause: str, *, share: float = 1.0, known: bool | None = None) -> Item:
+    suspicion = float(cells.suspicion[row])
+    return Item(
+        record=f"r{row}",
+        policy="p",
+        given=bool(cells.given[row]),
+        cause=cause,  # type: ignore[arg-type]
+        suspicion=suspicion,
+        opinion=0.5,
+        value=suspicion,
+        share=share,
+        known=known,
+    )
+
+
+def answers_of(world: World, cells: Cells, items: list[Item], generator: np.random.Generator) -> list[Answer]:
+    """One reviewer on all controls and planted items and on the most suspicious others, who sees no label before answering."""
+    suspects = sorted((i for i in items if i.cause not in ("control", "planted")), key=lambda i: -i.value)
+    looked = [i for i in items if i.cause in ("control", "planted")] + suspects[: world.looks]
+    answers = []
+    for number, item in enumerate(looked, start=1):
+        row = int(item.record[1:])
+        truth = bool(cells.given[row] ^ cells.wrong[row])
+        mistaken = generator.random() < (world.misses if truth else world.alarms)
+        answer = "has" if truth ^ mistaken else "has_not"
+        given = Answer("ann", item.record, "p", answer, "first", "2026-01-01T00:00:00Z", LOOK, "bench", {})
+        answers.append(replace(given, number=number))
+    return answers
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One audit: errors left in truth and as estimated, and whether the interval holds the truth."""
+
+    truth: int
+    point: float
+    low: float
+    high: float
+
+
+def simulate(world: World, seed: int) -> Outcome:
+    """Run one audit and compare."""
+    generator = np.random.default_rng([seed, WORLDS.index(world)])
+    cells = draw_cells(world, generator)
+    items = draw_items(world, cells, generator)
+    answers = answers_of(world, cells, items, generator)
+    remaining = Estimator(items).estimate(answers).remaining
+    assert remaining is not None
+    undecided = np.ones(world.cells, dtype=bool)
+    undecided[[int(answer.record[1:]) for answer in answers]] = False
+    left = remaining.left
+    return Outcome(int(cells.wrong[undecided].sum()), left.point, left.low, left.high)
+
+
+def main() -> None:
+    """Print one row per world."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--audits", type=int, default=100, help="simulated audits per row")
+    audits = parser.parse_args().audits
+    print(
+        "| wrong labels | reviewer misses | false alarms | errors left, mean | estimate, mean | interval, median | covered |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    hits = []
+    for world in WORLDS:
+        outcomes = [simulate(world, seed) for seed in range(audits)]
+        covered = [outcome.low <= outcome.truth <= outcome.high for outcome in outcomes]
+        hits += covered
+        low, high = (np.median([getattr(o, end) for o in outcomes]) for end in ("low", "high"))
+        print(
+            f"| {world.label()} | {np.mean([o.truth for o in outcomes]):.0f} | "
+            f"{np.mean([o.point for o in outcomes]):.0f} | {low:.0f} to {high:.0f} | {100 * np.mean(covered):.1f} % |",
+            flush=True,
+        )
+    print(f"\n{len(hits)} audits, truth covered in {100 * np.mean(hits):.1f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""What the answers say so far: how good each queue and each reviewer is, what is left, and whether to go on."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .intervals import Interval, share_interval
+from .items import SUSPECTS, Answer, Cause, Item
+from .remaining import Controls, Remaining, Skill, errors_left
+from .store import Scan
+from .verdicts import standing, verdicts
+
+NEXT_LOOKS = 50
+LEAST_LOOKS = 50
+"""Before so many decided suspects, nothing is said of stopping."""
+
+Cell = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueYield:
+    """A queue so far: cells decided, those whose label was wrong, their share, and the cells still waiting."""
+
+    cause: Cause
+    decided: int
+    wrong: int
+    precision: Interval
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewerAccuracy:
+    """A reviewer: answers given, planted items answered and how many right, and the median seconds of a look."""
+
+    reviewer: str
+    answers: int
+    planted: int
+    right: int
+    accuracy: Interval
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """When to stop: fewer than `errors_per_minute` are still found, or surely less than `share_left` of the cells is wrong."""
+
+    errors_per_minute: float = 0.1
+    share_left: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """All figures of an audit so far; intervals are of 90 % confidence.
+
+    `wrong`: cells decided against their label, controls included. `remaining`: None until controls are answered.
+    `next_wrong`: errors expected in the next `next_looks` looks, which take `next_minutes` (NaN before the first
+    answer). `advice`: all of it in a sentence or two, for people.
+    """
+
+    decided: int
+    wrong: int
+    disputed: int
+    queues: tuple[QueueYield, ...]
+    reviewers: tuple[ReviewerAccuracy, ...]
+    remaining: Remaining | None
+    next_looks: int
+    next_wrong: float
+    next_minutes: float
+    stop: bool
+    advice: str
+
+
+def estimate(scan: Scan, answers: Iterable[Answer], rule: StopRule | None = None) -> Estimates:
+    """The figures of one moment; whoever asks often keeps an `Estimator`."""
+    return Estimator(item for _, item in scan.items()).estimate(answers, rule)
+
+
+class Estimator:
+    """Holds a scan's items as columns, so that a new estimate reads answers only."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        """Keep of each cell the first item: it is looked at once, whatever queues list it."""
+        self.items: dict[Cell, Item] = {}
+        for item in items:
+            self.items.setdefault((item.record, item.policy), item)
+        self.queues: dict[Cause, list[Item]] = {cause: [] for cause in SUSPECTS}
+        self.controls: list[Item] = []
+        for item in self.items.values():
+            if item.cause == "control":
+                self.controls.append(item)
+            elif item.cause != "planted":
+                self.queues[item.cause].append(item)
+
+    def estimate(self, answers: Iterable[Answer], rule: StopRule | None = None) -> Estimates:
+        """The figures that `answers`, all of the journal in order, give."""
+        journal = list(answers)
+        decisions = verdicts(journal)
+        settled = {
+            cell: (verdict.holds, item)
+            for cell, verdict in decisions.items()
+            if verdict.holds is not None and (item := self.items.get(cell)) and item.cause != "planted"
+        }
+        found = {cell for cell, (holds, item) in settled.items() if holds != item.given}
+        queues = tuple(
+            _queue_yield(cause, items, settled, found) for cause, items in self.queues.items() if items
+        )
+        reviewers, skill = self._reviewers(journal)
+        remaining = self._remaining(settled, found, skill)
+        looks, wrong = self._next_looks(settled, queues)
+        minutes = looks * _median_seconds(journal[-200:]) / 60.0
+        stop, advice = _advice(queues, remaining, looks, wrong, minutes, rule or StopRule())
+        return Estimates(
+            decided=len(settled),
+            wrong=len(found),
+            disputed=sum(verdict.disputed for verdict in decisions.values()),
+            queues=queues,
+            reviewers=reviewers,
+            remaining=remaining,
+            next_looks=looks,
+            next_wrong=wrong,
+            next_minutes=minutes,
+            stop=stop,
+            advice=advice,
+        )
+
+    def _remaining(
+        self, settled: Mapping[Cell, tuple[bool | None, Item]], found: set[Cell], skill: Skill
+    ) -> Remaining | None:
+        controls, looked = {}, {}
+        for given in (False, True):
+            drawn = [item for item in self.controls if item.given == given]
+            cells = [(item.record, item.policy) for item in drawn]
+            controls[given] = Controls(
+                np.array([1.0 / item.share for item in drawn]),
+                np.array([item.suspicion for item in drawn]),
+                np.array([cell in settled for cell in cells], dtype=bool),
+                np.array([cell in found for cell in cells], dtype=bool),
+            )
+            others = (item for _, item in settled.values() if item.cause != "control")
+            looked[given] = np.array([item.suspicion for item in others if item.given == given])
+        return errors_left(controls, looked, skill)
+
+    def _reviewers(self, journal: Sequence[Answer]) -> tuple[tuple[ReviewerAccuracy, ...], Skill]:
+        """Each reviewer's figures, and the answers of all of them on planted items."""
+        by_reviewer: dict[str, list[Answer]] = defaultdict(list)
+        for answer in standing(journal):
+            if answer.answer in ("has", "has_not"):
+                by_reviewer[answer.reviewer].append(answer)
+        counts = {(known, right): 0 for known in (False, True) for right in (False, True)}
+        rows = []
+        for reviewer, own in sorted(by_reviewer.items()):
+            last = {(answer.record, answer.policy): answer.answer == "has" for answer in own}
+            known = [
+                (item.known, holds)
+                for cell, holds in last.items()
+                if (item := self.items.get(cell)) and item.cause == "planted" and item.known is not None
+            ]
+            for truth, holds in known:
+                counts[truth, holds == truth] += 1
+            right = sum(truth == holds for truth, holds in known)
+            accuracy = share_interval(right, len(known))
+            rows.append(
+                ReviewerAccuracy(reviewer, len(last), len(known), right, accuracy, _median_seconds(own))
+            )
+        skill = Skill(
+            holds=counts[True, True] + counts[True, False],
+            holds_right=counts[True, True],
+            holds_not=counts[False, True] + counts[False, False],
+            holds_not_right=counts[False, True],
+        )
+        return tuple(rows), skill
+
+    def _next_looks(
+        self, settled: Mapping[Cell, tuple[bool | None, Item]], queues: Iterable[QueueYield]
+    ) -> tuple[int, float]:
+        """How many suspects come next, at most `NEXT_LOOKS`, and how many of them are expected to be wrong."""
+        yields = {queue.cause: queue for queue in queues}
+        waiting: list[tuple[float, float]] = []
+        for cause, items in self.queues.items():
+            expected = sum(item.suspicion for item in items if (item.record, item.policy) in settled)
+            # Suspicion as the queue has borne it out so far; one error's worth of trust before the first look.
+            factor = (yields[cause].wrong + 1.0) / (expected + 1.0) if cause in yields else 1.0
+            waiting += [
+                (-item.value, min(1.0, item.suspicion * factor))
+                for item in items
+                if (item.record, item.policy) not in settled
+            ]
+        upcoming = sorted(waiting)[:NEXT_LOOKS]
+        return len(upcoming), sum(chance for _, chance in upcoming)
+
+
+def _queue_yield(
+    cause: Cause, items: Sequence[Item], settled: Mapping[Cell, object], found: set[Cell]
+) -> QueueYield:
+    cells = [(item.record, item.policy) for item in items]
+    decided = sum(cell in settled for cell in cells)
+    wrong = sum(cell in found for cell in cells)
+    return QueueYield(cause, decided, wrong, share_interval(wrong, decided), len(cells) - decided)
+
+
+def _median_seconds(answers: Sequence[Answer]) -> float:
+    times = [answer.milliseconds for answer in answers if answer.answer not in ("undo", "comment")]
+    return float(np.median(times)) / 1000.0 if times else math.nan
+
+
+def _advice(
+    queues: Sequence[QueueYield],
+    remaining: Remaining | None,
+    looks: int,
+    wrong: float,
+    minutes: float,
+    rule: StopRule,
+) -> tuple[bool, str]:
+    """Whether to stop, and why or why not, in words."""
+    if not looks:
+        return True, "All suspects are decided." + _left_words(remaining)
+    if sum(queue.decided for queue in queues) < LEAST_LOOKS or math.isnan(minutes):
+        return False, f"Go on: it takes {LEAST_LOOKS} decided suspects to say when to stop."
+    if remaining and remaining.left.high < rule.share_left * remaining.cells:
+        return True, (
+            f"You can stop:{_left_words(remaining)} That is under the target of {_percent(rule.share_left)}."
+        )
+    rate = wrong / minutes if minutes else math.inf
+    upcoming = f"the next {looks} looks should find about {wrong:.1f} errors, {rate:.2g} a minute"
+    if rate < rule.errors_per_minute:
+        return True, (
+            f"You can stop: {upcoming}, under the floor of {rule.errors_per_minute:g}.{_left_words(remaining)}"
+        )
+    return False, f"Go on: {upcoming}.{_left_words(remaining)}"
+
+
+def _left_words(remaining: Remaining | None) -> str:
+    if remaining is None:
+        return " How many errors are left cannot be said before control items are answered."
+    left, cells = remaining.left, remaining.cells
+    share = f" ({_percent(left.high / cells)} at most)" if cells else ""
+    return (
+        f" About {left.point:,.0f} errors ({left.low:,.0f} to {left.high:,.0f}) are left in {cells:,.0f} cells "
+        f"without a decision{share}."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
