@@ -54,14 +54,20 @@ def _write_text(rows: Iterable[Mapping[str, Any]], stream: Any, *, table: bool) 
 def _write_jsonl(rows: Iterable[Mapping[str, Any]], stream: IO[bytes]) -> int:
     count = 0
     for row in rows:
-        text = _json(dict(row))
-        try:
-            line = text.encode("utf-8")
-        except UnicodeEncodeError:  # half a surrogate pair: JSON can hold it only as an escape
-            line = _json(dict(row), ascii_only=True).encode("ascii")
-        stream.write(line + b"\n")
+        stream.write(json_line(row) + b"\n")
         count += 1
     return count
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of JSON, without its end.
+
+    :raises ValueError: if a number is not finite.
+    """
+    try:
+        return _json(dict(row)).encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair: JSON can hold it only as an escape
+        return _json(dict(row), ascii_only=True).encode("ascii")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], stream: Any) -> int:
@@ -70,7 +76,7 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], stream: Any) -> int:
     writer = csv.writer(text)
     writer.writerow([_defused(_storable(column, nul="?")) for column in columns])
     for row in rows:
-        writer.writerow([_cell(column, _storable(row.get(column), nul="?")) for column in columns])
+        writer.writerow([csv_cell(column, row.get(column)) for column in columns])
     text.detach()
     return len(rows)
 
@@ -89,8 +95,9 @@ def _with_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any
     return plain, list(dict.fromkeys(column for row in plain for column in row))
 
 
-def _cell(column: str, value: Any) -> str:
+def csv_cell(column: str, value: Any) -> str:
     """Return a cell's text; one that a spreadsheet would run as a formula gets an apostrophe in front."""
+    value = _storable(value, nul="?")
     if value is None:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
