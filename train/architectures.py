@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..data.errors import SettingsError
+from .packing import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,14 @@ class Architecture:
     :param attention: projections of the attention blocks.
     :param feed_forward: projections of the feed-forward blocks.
     :param head: the pretrained pooler to train whole when `token_pooling` is "pooler"; None where there is none.
+    :param packing: how windows can be packed: "flat" with attention from transformers' registry, "rows" under a mask;
+        None where nobody has checked it.
     """
 
     attention: tuple[str, ...]
     feed_forward: tuple[str, ...]
     head: str | None = None
+    packing: Layout | None = None
 
     def targets(self, which: str) -> list[str]:
         """Suffixes to adapt for the setting `lora.targets`: "all" or "attention"."""
@@ -34,6 +38,7 @@ _BERT = Architecture(
     ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
     ("intermediate.dense", "output.dense"),
     head="pooler",
+    packing="flat",
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -44,6 +49,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
         ("intermediate.dense", "output.dense"),
         head="pooler",
+        packing="rows",
     ),
     "distilbert": Architecture(
         ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
@@ -58,7 +64,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         ("intermediate.dense", "output.dense"),
     ),
-    "modernbert": Architecture(("attn.Wqkv", "attn.Wo"), ("mlp.Wi", "mlp.Wo")),
+    "modernbert": Architecture(("attn.Wqkv", "attn.Wo"), ("mlp.Wi", "mlp.Wo"), packing="flat"),
     "eurobert": Architecture(
         ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
         ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .model import pool_windows
+from .packing import Layout, Packed, best_fit, even_rows, pack_windows
 from .windows import WindowTable
 
 # Windows shorter than this share of a group's longest go into a group of their own: the last window of a long
@@ -21,21 +22,28 @@ class Batch:
     """The windows of some records, in groups of like length, each padded to its longest.
 
     `groups` holds (input_ids, attention_mask) pairs, int64 (B_g, T_g); `record_of_window` int64 counts records
-    from 0 within the batch, over the windows of all groups in order; `records` are the R rows of the table.
+    from 0 within the batch, over the windows of all groups in order; `records` are the R rows of the table. A batch
+    whose windows are `packed` has no groups.
     """
 
     groups: tuple[tuple[Tensor, Tensor], ...]
     record_of_window: Tensor
     records: tuple[int, ...]
+    packed: Packed | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
         groups = tuple((ids.to(device), mask.to(device)) for ids, mask in self.groups)
-        return Batch(groups, self.record_of_window.to(device), self.records)
+        packed = None if self.packed is None else self.packed.to(device)
+        return Batch(groups, self.record_of_window.to(device), self.records, packed)
 
 
-def record_logits(model: Callable[[Tensor, Tensor], Any], batch: Batch) -> Tensor:
+def record_logits(model: Callable[..., Any], batch: Batch) -> Tensor:
     """Pooled logits (R, K) of a batch's records."""
+    if batch.packed is not None:
+        packed = batch.packed
+        output = model(packed.input_ids, packed.documents, packed)
+        return pool_windows(output, batch.record_of_window, len(batch.records))
     outputs = [model(ids, mask) for ids, mask in batch.groups]
     if isinstance(outputs[0], tuple):
         joined: Any = tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
@@ -63,11 +71,14 @@ def _padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tens
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def collate(table: WindowTable, records: Sequence[int]) -> Batch:
-    """Pad the windows of `records` into one batch."""
+def collate(table: WindowTable, records: Sequence[int], *, layout: Layout | None = None) -> Batch:
+    """Put the windows of `records` into one batch, packed by `layout` or, without one, padded."""
     per_record = table.windows(records)
     windows = [window for windows in per_record for window in windows]
     owner = [row for row, windows in enumerate(per_record) for _ in windows]
+    if layout is not None:
+        packed = pack_windows(windows, pad_id=table.pad_id, layout=layout)
+        return Batch((), torch.tensor(owner), tuple(records), packed)
     order = _length_groups([len(window) for window in windows])
     groups = tuple(_padded([windows[p] for p in group], table.pad_id) for group in order)
     return Batch(groups, torch.tensor([owner[p] for group in order for p in group]), tuple(records))
@@ -102,9 +113,11 @@ class StepPlan:
     """The optimizer steps of an epoch, each a group of micro-batches, the same for the same seed and epoch.
 
     Records are shuffled, sorted by length within pools of `pool` batches, cut by budget, and the batches are
-    shuffled again: near-equal lengths keep padding low, the pools keep batches random.
+    shuffled again: near-equal lengths keep padding low, the pools keep batches random. Where batches are packed, lengths
+    need not be alike: pools are filled into batches by best-fit decreasing.
 
-    :param budget: most padded tokens in a micro-batch; a single longer record still forms a batch.
+    :param budget: most padded tokens in a micro-batch (tokens, where packed); a single longer record still forms a batch.
+    :param packed: whether micro-batches will be packed.
     :param most: most records in a micro-batch.
     :param accumulate: micro-batches of one process to a step.
     :param world: number of processes; a step holds `accumulate * world` micro-batches.
@@ -123,7 +136,9 @@ class StepPlan:
         seed: int = 0,
         pool: int = 24,
         versions: Sequence[Sequence[int]] = (),
+        packed: bool = False,
     ) -> None:
+        self.packed = packed
         self.versions = versions or [(row,) for row in range(len(table))]
         if len(self.versions) < world:
             raise ValueError(f"{len(self.versions)} records cannot be shared by {world} processes")
@@ -138,6 +153,9 @@ class StepPlan:
         size = self.pool * self.most
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
+            if self.packed:
+                batches += best_fit(chunk.tolist(), self.table.tokens, budget=self.budget, most=self.most)
+                continue
             chunk = chunk[np.argsort(longest[chunk], kind="stable")]
             batches += _cut(chunk.tolist(), longest, n_windows, self.budget, self.most)
         return [batches[i] for i in random.permutation(len(batches))]
@@ -169,11 +187,23 @@ class StepPlan:
         return steps[:-1]
 
 
-def padding_share(table: WindowTable, batches: Sequence[Sequence[int]]) -> float:
-    """Share of the padded tokens of `batches` that is padding."""
+def _computed_tokens(lengths: Sequence[int], layout: Layout | None) -> int:
+    """Tokens in the rectangles that hold windows of these lengths."""
+    if layout == "flat":
+        return sum(lengths)
+    if layout == "rows":
+        rows = even_rows(lengths)
+        return len(rows) * max(sum(lengths[place] for place in row) for row in rows)
+    return sum(lengths[group[0]] * len(group) for group in _length_groups(lengths))
+
+
+def padding_share(
+    table: WindowTable, batches: Sequence[Sequence[int]], *, layout: Layout | None = None
+) -> float:
+    """Share of the tokens that `batches` compute, packed by `layout` or padded, that is padding."""
     padded = real = 0
     for batch in batches:
         lengths = [len(window) for windows in table.windows(batch) for window in windows]
-        padded += sum(lengths[group[0]] * len(group) for group in _length_groups(lengths))
+        padded += _computed_tokens(lengths, layout)
         real += sum(lengths)
     return 1.0 - real / padded

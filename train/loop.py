@@ -25,6 +25,7 @@ from .optim import WeightAverage, build_optimizer, build_schedule, optimizer_ten
 from .predict import predict_logits
 from .run_files import log_lines
 from .settings import Settings
+from .speedups import switch_off, switch_on
 from .windows import WindowTable
 
 
@@ -63,6 +64,7 @@ class Trainer:
         self.settings, self.train, self.validation = settings, train, validation
         self.accelerator, self.folder, self.fingerprint = accelerator, folder, fingerprint
         optim = settings.optim
+        self.speedups = switch_on(model, optim, accelerator.device)
         self.plan = StepPlan(
             train.table,
             budget=optim.batch_tokens,
@@ -71,6 +73,7 @@ class Trainer:
             world=accelerator.num_processes,
             seed=settings.seed,
             versions=train.versions,
+            packed=self.speedups.layout is not None,
         )
         self.total_steps = self._total_steps()
         self.steps_in_epoch = 1
@@ -90,7 +93,7 @@ class Trainer:
     # -- one step ---------------------------------------------------------------------------------------
 
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
-        batch = collate(self.train.table, records).to(self.accelerator.device)
+        batch = collate(self.train.table, records, layout=self.speedups.layout).to(self.accelerator.device)
         logits = record_logits(self.model, batch)
         targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
         known = torch.from_numpy(self.train.known[records]).to(logits.device)
@@ -266,12 +269,14 @@ class Trainer:
         return self.best
 
     def plain_model(self) -> PolicyModel:
-        """The model without the wrappers of accelerate: its logits are float32 whatever training used."""
+        """The model without the wrappers of accelerate and the speed-ups of training: its logits are float32."""
+        switch_off(self.bare, self.settings.optim, self.speedups)
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
     def padding(self) -> float:
         """Share of padding in the first epoch's batches."""
-        return padding_share(self.train.table, [b for step in self.plan.epoch(0) for b in step])
+        batches = [batch for step in self.plan.epoch(0) for batch in step]
+        return padding_share(self.train.table, batches, layout=self.speedups.layout)
 
 
 def _stderr() -> Any:

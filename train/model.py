@@ -15,6 +15,8 @@ from .architectures import kept_head, lora_targets
 from .base import load_encoder
 from .mixture import Mixture
 from .ngrams import NgramBranch
+from .packed_attention import encode_packed, pool_packed, unpacked
+from .packing import Packed
 from .settings import LoraSettings, ModelSettings
 
 # Most cells are negative: starting near their share spares the first steps the learning of it.
@@ -56,8 +58,12 @@ class PolicyModel(nn.Module):
         self.ngrams: NgramBranch | None = None
         self.mixture: Mixture | None = None
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T)."""
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
+        """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T), or from packed rows."""
+        if packed is not None:
+            hidden = encode_packed(self.encoder, packed)
+            pooler = self._pooler() if self.token_pooling == "pooler" else None
+            return pool_packed(hidden, packed, self.token_pooling, pooler)
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         if self.token_pooling == "pooler":
             return output.pooler_output
@@ -70,19 +76,29 @@ class PolicyModel(nn.Module):
         weights = mask.to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
 
-    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def _pooler(self) -> Any:
+        encoder: Any = self.encoder
+        return (encoder.get_base_model() if hasattr(encoder, "peft_config") else encoder).pooler
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
         """What the head reads, float32 (B, hidden): the pooled vector, scaled to `feature_norm` where set."""
-        pooled = self.pooled(input_ids, attention_mask).float()
+        pooled = self.pooled(input_ids, attention_mask, packed).float()
         if self.feature_norm:
             pooled = self.feature_norm * nn.functional.normalize(pooled, dim=1)
         return self.dropout(pooled)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Window logits (B, K) in float32; with attention pooling also the window scores (B, K)."""
-        pooled = self.features(input_ids, attention_mask)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Window logits (B, K) in float32; with attention pooling also the window scores (B, K).
+
+        :param packed: packed windows; then the other two arguments are not read, and B counts its documents.
+        """
+        pooled = self.features(input_ids, attention_mask, packed)
         logits = self.head(pooled)
         if self.mixture is not None:
-            ngrams = None if self.ngrams is None else self.ngrams(input_ids, attention_mask)
+            windows = (input_ids, attention_mask) if packed is None else unpacked(packed)
+            ngrams = None if self.ngrams is None else self.ngrams(*windows)
             logits = self.mixture(logits, ngrams)
         if self.window_scores is None:
             return logits

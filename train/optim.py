@@ -52,7 +52,8 @@ def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings
     ]
     head_rate = optim.head_learning_rate or optim.learning_rate
     groups.append({"params": own, "lr": head_rate, "weight_decay": optim.weight_decay})
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.learning_rate)
+    fused = model.head.weight.is_cuda if optim.fused is None else optim.fused
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.learning_rate, fused=fused or None)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, optim: OptimSettings, *, steps: int) -> LambdaLR:

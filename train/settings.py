@@ -112,6 +112,15 @@ class OptimSettings(_Group):
     accumulate: int = Field(default=1, ge=1)
     """Micro-batches to one optimizer step."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    packing: Literal["auto", "packed", "padded"] = "auto"
+    """packed: windows laid end to end, which attention keeps apart, with no padding at all. auto: packed in half
+    precision on a GPU, where the kernel for it runs; else padded batches of like length."""
+    gradient_checkpointing: bool = False
+    """Compute the encoder's layers again in the backward pass: a third slower, far less memory."""
+    compile: bool = False
+    """Compile each layer of the encoder (torch.compile): a minute to begin with, then faster on a GPU."""
+    fused: bool | None = None
+    """AdamW as one kernel; None: on a GPU."""
     ema: Share = 0.0
     """Decay of the weight average that is evaluated and saved; 0 turns it off."""
 

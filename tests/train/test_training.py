@@ -93,6 +93,19 @@ def test_accelerate_launch_gives_the_same_run(unbroken: Path, arguments: list[st
     same_result(unbroken, tmp_path / "launched")
 
 
+@pytest.mark.slow
+def test_a_packed_run_in_bf16_learns_the_rule_without_padding(arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "packed"
+    changes = ["optim.packing=packed", "optim.mixed_precision=bf16", "optim.gradient_checkpointing=true"]
+    # A process of its own: accelerate keeps one precision a process.
+    call = [sys.executable, "-m", "merchantguard.cli", "train", *arguments, "--out", str(out), *changes]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((out / "provenance.json").read_text())["training"]["padding_share"] == 0.0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["test"]["headline"]["macro_average_precision"]["value"] > 0.9
+
+
 def test_a_run_is_not_trained_over(
     unbroken: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
