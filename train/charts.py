@@ -19,7 +19,8 @@ _CONFIG = {
 }
 
 
-def _spec(chart: Any) -> dict[str, Any]:
+def styled(chart: Any) -> dict[str, Any]:
+    """The specification of an altair chart in the report's style."""
     spec: dict[str, Any] = chart.configure(**_CONFIG).to_dict()
     return spec
 
@@ -82,7 +83,7 @@ def precision_recall_chart(points: Sequence[Mapping[str, Any]], titles: Mapping[
     # Wide and unseen, so that a curve can be pointed at without hitting its line.
     targets = base.mark_point(filled=True, color=BLUE, size=80, opacity=0)
     front = (curves + targets).transform_filter(chosen)
-    return _spec((context + front).add_params(chosen).properties(width="container", height=340))
+    return styled((context + front).add_params(chosen).properties(width="container", height=340))
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     bars = intervals.encode(x=x, y=alt.Y(**_percent("low", "Observed share")), y2="high:Q", tooltip=tooltip)
     points = alt.Chart(data).mark_point(color=BLUE, filled=True, size=60, opacity=1)
     dots = points.encode(x=x, y=alt.Y(**_percent("observed", "Observed share")), tooltip=tooltip)
-    return _spec((ideal + bars + dots).properties(width="container", height=340))
+    return styled((ideal + bars + dots).properties(width="container", height=340))
 
 
 def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     point = alt.Chart(data).mark_point(color=BLUE, filled=True, size=60, opacity=1)
     dots = point.encode(y=y, x=alt.X("value:Q", scale=scale), tooltip=tooltip)
     height = 22 * max(len(rows), 1)
-    return _spec((lines + dots).properties(width="container", height=height))
+    return styled((lines + dots).properties(width="container", height=height))
 
 
 def confusion_chart(
@@ -163,7 +164,7 @@ def confusion_chart(
             alt.Tooltip("records:Q", title="Records"),
         ],
     )
-    return _spec(encoded.properties(width={"step": 22}, height={"step": 22}))
+    return styled(encoded.properties(width={"step": 22}, height={"step": 22}))
 
 
 def training_charts(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -193,5 +194,5 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[st
                 alt.Tooltip("value:Q", format=".4g", title="Value"),
             ],
         )
-        charts.append((key.replace("_", " "), _spec(encoded.properties(width="container", height=180))))
+        charts.append((key.replace("_", " "), styled(encoded.properties(width="container", height=180))))
     return charts

@@ -29,11 +29,13 @@ def write_page(
     *,
     specs: Mapping[str, Any] | None = None,
     titles: Mapping[str, str],
+    package: str = __package__,
 ) -> None:
     """Render `template` with `context`, all of it escaped, into one HTML file with its style and scripts, atomically.
 
     :param specs: Vega-Lite specifications by their name in the page; without one the chart libraries stay out.
     :param titles: policy id -> title, for the filter `title_of`.
+    :param package: where the template lies.
     :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
     """
     jinja2, markupsafe = require("jinja2", "train"), require("markupsafe", "train")
@@ -48,7 +50,7 @@ def write_page(
         "specs": [(key, markupsafe.Markup(_script_json(spec))) for key, spec in (specs or {}).items()],
         "content_policy": content_policy(scripts),
     }
-    write_text(path, environment.from_string(_resource(template)).render(**{**context, **trusted}))
+    write_text(path, environment.from_string(_resource(template, package)).render(**{**context, **trusted}))
 
 
 def content_policy(scripts: Sequence[str]) -> str:
@@ -74,8 +76,8 @@ def visible(text: str, limit: int = 700) -> str:
     return "".join(result)
 
 
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+def _resource(name: str, package: str = __package__) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _vega_bundle() -> str:
