@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,20 +79,27 @@ def write_edited(source: Path, target: Path, edits: Edits) -> int:
     return len(rows)
 
 
+def new_labels(
+    record: Record, changes: Sequence[Change]
+) -> tuple[list[str], list[str], dict[str, tuple[str, ...]]]:
+    """Labels, unknown policies and evidence of a record after its changes."""
+    decided = {change.policy: change.new for change in changes}
+    labels = [policy for policy in record.labels if decided.get(policy, True)]
+    labels += [policy for policy, holds in decided.items() if holds and policy not in labels]
+    unknown = [policy for policy in record.unknown if policy not in decided]
+    evidence = {policy: quotes for policy, quotes in record.evidence.items() if policy in labels}
+    return labels, unknown, evidence
+
+
 def _new_fields(
     record: Record, fields: Mapping[str, Any], changes: Sequence[Change], place: str
 ) -> dict[str, Any]:
-    gone = {change.policy for change in changes if not change.new}
-    labels = [policy for policy in record.labels if policy not in gone]
-    labels += [change.policy for change in changes if change.new and change.policy not in labels]
-    decided = {change.policy for change in changes}
-    unknown = [policy for policy in record.unknown if policy not in decided]
+    labels, unknown, evidence = new_labels(record, changes)
     new: dict[str, Any] = {"labels": labels}
     if unknown or fields.get("unknown") is not None:
         new["unknown"] = unknown
-    if gone & set(record.evidence):
-        kept = {policy: list(quotes) for policy, quotes in record.evidence.items() if policy not in gone}
-        new["evidence"] = kept or None
+    if evidence != record.evidence:
+        new["evidence"] = {policy: list(quotes) for policy, quotes in evidence.items()} or None
     earlier = from_json_text(AUDIT, fields[AUDIT]) if fields.get(AUDIT) is not None else []
     if not isinstance(earlier, list):
         raise AuditError(
@@ -223,3 +230,15 @@ def _table_text(key: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return ";".join(value) if key in ("labels", "unknown") else json.dumps(value, ensure_ascii=False)
+
+
+def relabelled(records: Sequence[Record], changes: Sequence[Change]) -> list[Record]:
+    """The records with the changes made, as reading the applied files would give them but for the field `audit`."""
+    by_record: dict[str, list[Change]] = {}
+    for change in changes:
+        by_record.setdefault(change.record, []).append(change)
+    result = []
+    for record in records:
+        labels, unknown, evidence = new_labels(record, by_record.get(record.id, ()))
+        result.append(replace(record, labels=tuple(labels), unknown=tuple(unknown), evidence=evidence))
+    return result

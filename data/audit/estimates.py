@@ -82,10 +82,14 @@ class Estimator:
     """Holds a scan's items as columns, so that a new estimate reads answers only."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        """Keep of each cell the first item: it is looked at once, whatever queues list it."""
+        """Keep one item of each cell, which is looked at once, whatever queues list it: a planted one or a control if there is
+        one, else the first."""
         self.items: dict[Cell, Item] = {}
         for item in items:
-            self.items.setdefault((item.record, item.policy), item)
+            if item.cause in ("control", "planted"):
+                self.items[item.record, item.policy] = item
+            else:
+                self.items.setdefault((item.record, item.policy), item)
         self.queues: dict[Cause, list[Item]] = {cause: [] for cause in SUSPECTS}
         self.controls: list[Item] = []
         for item in self.items.values():
