@@ -3,7 +3,7 @@
 It is an SQLite database rather than a file of lines. Reviewers in several processes write to it at once and must
 never be shown the same item, so a lock, claims that run out and an atomic "write and number" are needed anyway; in
 SQLite they are there, and have been tested against kill -9, full disks and torn pages for twenty years. Write-ahead logging lets
-readers go on while one writes; `synchronous=FULL` syncs the log at each commit, so an answer that `append` returned
+readers go on while one writes; `synchronous=FULL` syncs the log when an answer is committed, so an answer that `append` returned
 is on the disk; triggers refuse to change or delete an answer. The folder must be on a local disk: write-ahead logging
 shares memory between its processes.
 """
@@ -72,7 +72,6 @@ class Journal:
 
     def _prepare(self) -> None:
         self._patiently(lambda: self.database.execute("PRAGMA journal_mode=WAL"))
-        self.database.execute("PRAGMA synchronous=FULL")
         self.database.execute("PRAGMA foreign_keys=ON")
         with self._transaction():
             if self._pragma("user_version") == 0 and not self._pragma("schema_version"):
@@ -121,10 +120,11 @@ class Journal:
             cursor = self.database.execute(
                 f"INSERT INTO answers ({', '.join(row)}) VALUES ({marks})", list(row.values())
             )
-            self.database.execute(
-                "DELETE FROM claims WHERE record = ? AND policy = ? AND reviewer = ?",
-                (answer.record, answer.policy, answer.reviewer),
-            )
+            if answer.answer not in ("comment", "undo"):
+                self.database.execute(
+                    "DELETE FROM claims WHERE record = ? AND policy = ? AND reviewer = ?",
+                    (answer.record, answer.policy, answer.reviewer),
+                )
         return replace(answer, number=int(cursor.lastrowid or 0))
 
     def _check_undo(self, undo: Answer) -> None:
@@ -147,7 +147,7 @@ class Journal:
     def claim(self, record: str, policy: str, reviewer: str, *, seconds: float) -> bool:
         """Keep a cell for one reviewer for some time; False if another one has it. Claiming again prolongs."""
         now = time.time()
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._explained(), self._transaction(durable=False):
             self.database.execute(
                 "INSERT INTO claims VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET reviewer = excluded.reviewer, "
                 "until = excluded.until WHERE reviewer = excluded.reviewer OR until < ?",
@@ -160,7 +160,7 @@ class Journal:
 
     def release(self, reviewer: str) -> None:
         """Give up all that a reviewer has claimed."""
-        with self._lock, self._explained(), self._transaction():
+        with self._lock, self._explained(), self._transaction(durable=False):
             self.database.execute("DELETE FROM claims WHERE reviewer = ?", (reviewer,))
 
     def claimed(self, *, besides: str) -> set[tuple[str, str]]:
@@ -174,7 +174,9 @@ class Journal:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, durable: bool = True) -> Iterator[None]:
+        # A claim that a power cut undoes costs nobody anything, a sync of the disk costs each screen its time.
+        self.database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield

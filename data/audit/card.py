@@ -1,0 +1,132 @@
+"""What a reviewer sees of one item, before the answer and after it."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..policy import Policy
+from ..record import Record, record_from
+from .excerpt import PART, Excerpt, excerpt
+from .items import AnswerKind, Item, Reason, Stage, Verdict
+from .marking import Mark, differences, passages, policy_words, quotes
+from .store import Scan
+from .twins import Twins
+
+Evidence = Callable[[str, str], Sequence[tuple[int, int]]]
+"""Gives, for a text and a policy id, the passages (start, end) that a model would point at, whatever it thinks of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pane:
+    """One text: what it is called, where it comes from, and what is marked in it."""
+
+    record: Record
+    marks: tuple[Mark, ...]
+
+    def excerpt(self, start: int | None = None, length: int = PART) -> Excerpt:
+        """The part from `start` on, or around what is marked."""
+        return excerpt(self.record.text, self.marks, start=start, length=length)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One item as it is asked: texts and the policy, nothing of what anybody thinks of it.
+
+    `panes`: the record's text and, where near-duplicates contradict each other, the other one's. `twins`: ids of
+    records with the same words, which the answer also settles. `since`: when it was shown, by the monotonic clock.
+    """
+
+    number: int
+    stage: Stage
+    item: Item
+    policy: Policy
+    panes: tuple[Pane, ...]
+    twins: tuple[str, ...]
+    since: float = field(default_factory=time.monotonic, compare=False)
+
+    def shown(self) -> dict[str, object]:
+        """What the journal keeps of it."""
+        parts = [pane.excerpt() for pane in self.panes]
+        return {
+            "item": self.number,
+            "cause": self.item.cause,
+            "blind": self.stage != "adjudication",
+            "text": hashlib.sha256(self.panes[0].record.text.encode("utf-8", "surrogatepass")).hexdigest(),
+            "parts": [[part.start, part.end] for part in parts],
+            "twins": list(self.twins),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One answer on the cell, for who may see it."""
+
+    reviewer: str
+    answer: AnswerKind
+    stage: Stage
+    at: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """What is shown after the answer, or at once to who adjudicates.
+
+    `panes`: the texts again, with the quotes that annotators gave for the label. `other_policy`: the one that may have been meant.
+    """
+
+    given: bool
+    opinion: float
+    cause: str
+    reasons: tuple[Reason, ...]
+    other_policy: Policy | None
+    opinions: tuple[Opinion, ...]
+    verdict: Verdict | None
+    panes: tuple[Pane, ...]
+
+
+class CardMaker:
+    """Makes cards of a scan's items."""
+
+    def __init__(self, scan: Scan, evidence: Evidence | None = None) -> None:
+        self._scan = scan
+        self._evidence = evidence
+        self._twins = Twins(scan)
+
+    def card(self, number: int, item: Item, stage: Stage) -> Card:
+        """The card of an item.
+
+        :raises AuditError: if the scan does not have the item's records.
+        """
+        policy = self.policy(item.policy)
+        stored = self._scan.record(item.record)
+        panes = [self._pane(record_from(stored.fields, self._scan.taxonomy), policy)]
+        if item.cause == "contradicting_duplicates" and item.other_record is not None:
+            other = record_from(self._scan.record(item.other_record).fields, self._scan.taxonomy)
+            panes.append(self._pane(other, policy))
+            marks = differences(*(pane.record.text for pane in panes))
+            panes = [_with(pane, more) for pane, more in zip(panes, marks, strict=True)]
+        return Card(number, stage, item, policy, tuple(panes), tuple(self._twins.of(stored)))
+
+    def policy(self, policy_id: str) -> Policy:
+        """The policy of an id."""
+        taxonomy = self._scan.taxonomy
+        return taxonomy.policies[taxonomy.index(policy_id)]
+
+    def with_quotes(self, card: Card) -> tuple[Pane, ...]:
+        """The panes with what annotators quoted for the policy: only after the answer, since only a given label has quotes."""
+        return tuple(
+            _with(pane, quotes(pane.record.text, pane.record.evidence.get(card.item.policy, ())))
+            for pane in card.panes
+        )
+
+    def _pane(self, record: Record, policy: Policy) -> Pane:
+        marks = policy_words(record.text, policy, self._scan.taxonomy)
+        if self._evidence is not None:
+            marks = passages(self._evidence(record.text, policy.id), record.text, "evidence") + marks
+        return Pane(record, tuple(marks))
+
+
+def _with(pane: Pane, marks: Sequence[Mark]) -> Pane:
+    return Pane(pane.record, (*pane.marks, *marks))

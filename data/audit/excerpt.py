@@ -1,0 +1,60 @@
+"""The part of a text to show: all of a short one, of a long one the part around what is marked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .marking import Kind, Mark, Segment, segments
+
+PART = 6_000
+"""Characters shown at once."""
+_LEAD = 600
+# What a reviewer should see first.
+_ORDER: tuple[Kind, ...] = ("quote", "evidence", "differs", "word")
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """`text[start:end]` of a text of `total` characters, ready to show."""
+
+    segments: tuple[Segment, ...]
+    start: int
+    end: int
+    total: int
+
+
+def excerpt(text: str, marks: Sequence[Mark], *, start: int | None = None, length: int = PART) -> Excerpt:
+    """The part that begins at `start`, or the one around what is marked."""
+    if start is None:
+        start = _best_start(text, marks, length)
+    start = min(max(start, 0), len(text))
+    end = min(start + length, len(text))
+    return Excerpt(tuple(segments(text, start, end, marks)), start, end, len(text))
+
+
+def _best_start(text: str, marks: Sequence[Mark], length: int) -> int:
+    if len(text) <= length:
+        return 0
+    for kind in _ORDER:
+        of_kind = sorted(mark for mark in marks if mark.kind == kind)
+        if of_kind:
+            return _line_start(text, max(0, _densest(of_kind, length - _LEAD) - _LEAD))
+    return 0
+
+
+def _densest(marks: Sequence[Mark], width: int) -> int:
+    """Start of the mark from which on most marks lie within `width` characters; the first of several."""
+    best, start, last = 0, marks[0].start, 0
+    for first, mark in enumerate(marks):
+        while last < len(marks) and marks[last].end <= mark.start + width:
+            last += 1
+        if last - first > best:
+            best, start = last - first, mark.start
+    return start
+
+
+def _line_start(text: str, near: int) -> int:
+    """A place to begin that is not inside a word, if there is one close by."""
+    for sign in ("\n", " "):
+        if (at := text.rfind(sign, max(0, near - 200), near)) >= 0:
+            return at + 1
+    return near

@@ -1,0 +1,26 @@
+// One key per answer: a key clicks the element that names it. Nothing here reads or writes merchant text.
+"use strict";
+
+const named = (key) =>
+  [...document.querySelectorAll("[data-key]")].find((e) => e.dataset.key === key || e.dataset.also === key);
+
+document.addEventListener("keydown", (event) => {
+  const active = document.activeElement;
+  const typing = active && active.matches("input, textarea");
+  if (event.key === "Escape" && typing) active.blur();
+  if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.querySelector("dialog[open]")) return; // it has keys of its own
+  const pressing = event.key === "Enter" || event.key === " ";
+  if (pressing && active && active.matches("button, a, summary")) return; // what has the focus is meant
+  const field = document.querySelector(`[data-focus="${CSS.escape(event.key)}"]`);
+  const target = named(event.key);
+  if (!field && !target) return;
+  event.preventDefault();
+  if (field) field.focus();
+  else target.click();
+});
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  if (opener) document.getElementById(opener.dataset.opens).showModal();
+});
