@@ -20,14 +20,11 @@ _STYLES = {
 _ORDER = ("quote", "differs", "evidence", "word")
 
 
-def pane_text(pane: Pane, part: Excerpt) -> Text:
-    """A record's text with its marks."""
+def pane_text(pane: Pane, part: Excerpt, role: str = "") -> Text:
+    """A record's text with its marks, under a line that says which one it is."""
     record = pane.record
-    head = " · ".join(
-        visible(piece) for piece in (record.id, record.domain or "", record.country or "") if piece
-    )
-    text = Text(f"{head}\n", style="dim")
-    text.append("\n")
+    pieces = (role, record.id, record.domain or "", record.country or "")
+    text = Text(" · ".join(visible(piece) for piece in pieces if piece) + "\n\n", style="dim")
     if part.start:
         text.append(f"… {part.start:,} characters before\n\n", style="dim italic")
     for segment in part.segments:

@@ -7,7 +7,7 @@ from .commands import Command, run_command
 
 _COMMANDS = {
     "scan": Command("audit_scan", "rank the labels that may be wrong, from out-of-fold probabilities"),
-    "review": Command("data.audit.review_cli", "look at them, in the terminal or in a web page"),
+    "review": Command("audit_review", "look at them, in the terminal or in a web page"),
     "apply": Command("data.audit.apply_cli", "write corrected records, with where each change comes from"),
     "revert": Command("data.audit.revert_cli", "give back the data as it was, to the byte"),
     "report": Command("audit_report", "what the answers say: one HTML file, and --retrain"),
