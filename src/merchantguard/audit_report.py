@@ -73,13 +73,13 @@ def _seeds(text: str) -> list[int]:
 def _retrain(
     args: argparse.Namespace, scan: Scan, answers: Any, tables: Tables, seeds: list[int]
 ) -> dict[str, Any]:
+    if not tables.changes:
+        raise AuditError(f"{args.audit}: no label was changed so far, there is nothing to compare")
     # torch takes seconds to import; a report without training does not wait for it.
     from .audit_retrain import retrain
     from .train.cli import quiet_libraries
     from .train.settings import load_settings
 
-    if not tables.changes:
-        raise AuditError(f"{args.audit}: no label was changed so far, there is nothing to compare")
     quiet_libraries()
     settings = load_settings(args.config, overrides=list(args.overrides))
     folder = args.audit / RETRAINING
