@@ -2,19 +2,17 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..policy import Policy
 from ..record import Record, record_from
 from .excerpt import PART, Excerpt, excerpt
+from .highlights import Evidence, Highlights
 from .items import AnswerKind, Item, Reason, Stage, Verdict
 from .marking import Mark, differences, passages, policy_words, quotes
 from .store import Scan
 from .twins import Twins
-
-Evidence = Callable[[str, str], Sequence[tuple[int, int]]]
-"""Gives, for a text and a policy id, the passages (start, end) that a model would point at, whatever it thinks of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +89,13 @@ class CardMaker:
 
     def __init__(self, scan: Scan, evidence: Evidence | None = None) -> None:
         self._scan = scan
-        self._evidence = evidence
+        self._highlights = None if evidence is None else Highlights(evidence)
         self._twins = Twins(scan)
+
+    def close(self) -> None:
+        """Search for no more evidence."""
+        if self._highlights is not None:
+            self._highlights.close()
 
     def card(self, number: int, item: Item, stage: Stage) -> Card:
         """The card of an item.
@@ -100,14 +103,24 @@ class CardMaker:
         :raises AuditError: if the scan does not have the item's records.
         """
         policy = self.policy(item.policy)
-        stored = self._scan.record(item.record)
-        panes = [self._pane(record_from(stored.fields, self._scan.taxonomy), policy)]
-        if item.cause == "contradicting_duplicates" and item.other_record is not None:
-            other = record_from(self._scan.record(item.other_record).fields, self._scan.taxonomy)
-            panes.append(self._pane(other, policy))
+        panes = [self._pane(record, policy) for record in self._records(item)]
+        if len(panes) > 1:
             marks = differences(*(pane.record.text for pane in panes))
             panes = [_with(pane, more) for pane, more in zip(panes, marks, strict=True)]
-        return Card(number, stage, item, policy, tuple(panes), tuple(self._twins.of(stored)))
+        twins = self._twins.of(self._scan.record(item.record))
+        return Card(number, stage, item, policy, tuple(panes), tuple(twins))
+
+    def prepare(self, item: Item) -> None:
+        """Begin to search for the evidence of an item that comes soon."""
+        if self._highlights is not None:
+            for record in self._records(item):
+                self._highlights.search(record.id, record.text, item.policy)
+
+    def _records(self, item: Item) -> list[Record]:
+        ids = [item.record]
+        if item.cause == "contradicting_duplicates" and item.other_record is not None:
+            ids.append(item.other_record)
+        return [record_from(self._scan.record(each).fields, self._scan.taxonomy) for each in ids]
 
     def policy(self, policy_id: str) -> Policy:
         """The policy of an id."""
@@ -123,8 +136,9 @@ class CardMaker:
 
     def _pane(self, record: Record, policy: Policy) -> Pane:
         marks = policy_words(record.text, policy, self._scan.taxonomy)
-        if self._evidence is not None:
-            marks = passages(self._evidence(record.text, policy.id), record.text, "evidence") + marks
+        if self._highlights is not None:
+            spans = self._highlights.search(record.id, record.text, policy.id).result()
+            marks = passages(spans, record.text, "evidence") + marks
         return Pane(record, tuple(marks))
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..extras import require
-from .card import Evidence
+from .highlights import Evidence
 from .mix import BLOCK, Mix
 from .session import Session, checked_name
 

@@ -57,6 +57,7 @@ class ReviewQueue:
         # Cells that wait for a second opinion, with the order in which they get it.
         self._seconds: dict[Cell, tuple[bool, int]] = {}
         self._settled: set[Cell] = set()
+        self._current: Turned | None = None
         self._order: dict[Cause, list[int]] = defaultdict(list)
         for number, item in items.items():
             self._numbers[item.record, item.policy].append(number)
@@ -161,9 +162,16 @@ class ReviewQueue:
         self.refresh()
         while True:
             claimed = self.journal.claimed(besides=self.reviewer)
-            turned = self._choose(claimed)
+            turned = self._choose(claimed, self.answered)
             if turned is None or self._claim(turned):
+                self._current = turned
                 return turned
+
+    def peek(self) -> Turned | None:
+        """What most likely comes after the current item; nothing is claimed."""
+        item = self.items[self._current.number] if self._current else None
+        cells = {(item.record, item.policy)} if item else set()
+        return self._choose(self.journal.claimed(besides=self.reviewer) | cells, self.answered + 1)
 
     def next_dispute(self) -> Turned | None:
         """The next disputed cell, for who adjudicates."""
@@ -193,14 +201,14 @@ class ReviewQueue:
             return True  # everybody answers these, also at once
         return self.journal.claim(item.record, item.policy, self.reviewer, seconds=CLAIM_SECONDS)
 
-    def _choose(self, claimed: set[Cell]) -> Turned | None:
+    def _choose(self, claimed: set[Cell], answered: int) -> Turned | None:
         ways: dict[Turn, Callable[[set[Cell]], Turned | None]] = {
             "suspect": self._suspect,
             "second": self._second,
             "control": lambda claimed: self._first(self._head("control", claimed)),
             "planted": lambda claimed: self._first(self._head("planted", claimed)),
         }
-        turn = self.mix.turn(self.answered, seed=self.seed, reviewer=self.reviewer)
+        turn = self.mix.turn(answered, seed=self.seed, reviewer=self.reviewer)
         order: tuple[Turn, ...] = (turn, "suspect", "second", "control")
         for way in dict.fromkeys(order):
             if turned := ways[way](claimed):

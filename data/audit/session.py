@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import AuditError
 from ..quoting import shown
-from .card import Card, CardMaker, Evidence, Opinion, Reveal
+from .card import Card, CardMaker, Opinion, Reveal
+from .highlights import Evidence
 from .items import Answer, AnswerKind
 from .journal import Journal
 from .mix import Mix, Turned
@@ -55,11 +56,17 @@ class Session:
         self.journal.close()
         self.scan.close()
         self.live.close()
+        self.cards.close()
 
     def next(self) -> Card | None:
         """The next item to answer; None when nothing is left for this reviewer."""
         turned = self.queue.next_dispute() if self.adjudicate else self.queue.next()
-        return None if turned is None else self.card(turned)
+        if turned is None:
+            return None
+        card = self.card(turned)
+        if not self.adjudicate and (upcoming := self.queue.peek()) is not None:
+            self.cards.prepare(self.queue.items[upcoming.number])
+        return card
 
     def card(self, turned: Turned) -> Card:
         """The card of an item that has been chosen."""

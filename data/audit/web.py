@@ -20,7 +20,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ..errors import AuditError, MerchantGuardError, StorageError
 from . import wording
-from .card import Card, Evidence
+from .card import Card
+from .highlights import Evidence
 from .inert import visible
 from .items import AnswerKind
 from .mix import Mix

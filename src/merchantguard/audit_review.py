@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .data.audit import review_cli
-from .data.audit.card import Evidence
+from .data.audit.highlights import Evidence
 from .serve.bundle import Bundle
 from .serve.concluding import Concluder
 from .serve.evidence import EvidenceOptions
