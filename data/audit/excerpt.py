@@ -1,6 +1,7 @@
 """The part of a text to show: all of a short one, of a long one the part around what is marked."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .marking import Kind, Mark, Segment, segments
@@ -8,8 +9,6 @@ from .marking import Kind, Mark, Segment, segments
 PART = 6_000
 """Characters shown at once."""
 _LEAD = 600
-# What a reviewer should see first.
-_ORDER: tuple[Kind, ...] = ("quote", "evidence", "differs", "word")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +33,28 @@ def excerpt(text: str, marks: Sequence[Mark], *, start: int | None = None, lengt
 def _best_start(text: str, marks: Sequence[Mark], length: int) -> int:
     if len(text) <= length:
         return 0
-    for kind in _ORDER:
-        of_kind = sorted(mark for mark in marks if mark.kind == kind)
-        if of_kind:
-            return _line_start(text, max(0, _densest(of_kind, length - _LEAD) - _LEAD))
+    for wanted in _wanted(marks):
+        if wanted:
+            return _line_start(text, max(0, _densest(wanted, length - _LEAD) - _LEAD))
     return 0
+
+
+def _wanted(marks: Sequence[Mark]) -> Iterator[list[Mark]]:
+    """Marks to begin at, the best first. A model that has found nothing points at anything, and it may not have read to
+    the end: its passage counts before words of the policy only if it holds one."""
+    of_kind: dict[Kind, list[Mark]] = {kind: [] for kind in ("quote", "differs", "evidence", "word")}
+    for mark in sorted(marks):
+        of_kind[mark.kind].append(mark)
+    starts = [mark.start for mark in of_kind["word"]]
+    yield of_kind["quote"]
+    yield of_kind["differs"]
+    yield [
+        mark
+        for mark in of_kind["evidence"]
+        if bisect_left(starts, mark.end) > bisect_left(starts, mark.start)
+    ]
+    yield of_kind["word"]
+    yield of_kind["evidence"]
 
 
 def _densest(marks: Sequence[Mark], width: int) -> int:
