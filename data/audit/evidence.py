@@ -40,12 +40,13 @@ def with_dynamics(evidence: Floats, cells: Cells, margins: Floats | None) -> Flo
     The margins come from models that were trained on the label in question and lean towards it, on positives more than on
     negatives: so they count by their distance from other margins of the same side, in standard deviations.
 
-    :param margins: (N, K), higher where training went along with the given label; None: there are none.
+    :param margins: (N, K), higher where training went along with the given label; NaN where it saw none; None: there are none.
     """
     if margins is None:
         return evidence
     result = evidence.copy()
     for side, sign in ((cells.given & cells.known, 1.0), (~cells.given & cells.known, -1.0)):
+        side = side & np.isfinite(margins)
         values = margins[side]
         if len(values) and (spread := values.std()) > 0:
             result[side] += sign * DYNAMICS_WEIGHT * (values - values.mean()) / spread

@@ -1,10 +1,13 @@
 """What a record's nearest neighbours are labelled, in blocks, so that memory grows with the records and not their pairs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..extras import require
 
 NEIGHBOURS = 20
 MOST_REFERENCES = 20_000
@@ -90,17 +93,33 @@ def _all(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.tile(np.arange(scores.shape[1]), (len(scores), 1))
 
 
-def text_vectors(texts: list[str]) -> Any:
-    """TF-IDF rows of length 1, scipy sparse float32 (N, F): for texts of which no encoder's vectors are at hand."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def neighbour_vectors(
+    texts: Sequence[str], encoded: NDArray[np.float32] | None = None, *, topics: int = 200
+) -> NDArray[np.float32]:
+    """Vectors (N, D) of length 1 to seek neighbours by: latent semantic analysis of words and word pairs, beside the encoder's.
 
-    from ..extras import require
+    :param encoded: an encoder's vectors (N, H) of length 1, where they are at hand.
+    """
+    counts = _word_counts(texts)
+    parts = [] if encoded is None else [encoded]
+    if counts is not None:
+        decomposition = require("sklearn.decomposition", "audit")
+        size = min(topics, counts.shape[1] - 1, len(texts) - 1)
+        parts.append(decomposition.TruncatedSVD(size, n_iter=2, random_state=0).fit_transform(counts))
+    if not parts:  # hardly a word in any text: every record is as near as any other
+        parts = [np.ones((len(texts), 1), dtype=np.float32)]
+    unit = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts]
+    return np.hstack(unit).astype(np.float32) / np.float32(np.sqrt(len(unit)))
 
-    require("sklearn", "audit")
-    vectorizer = TfidfVectorizer(
-        sublinear_tf=True, max_features=50_000, max_df=0.5 if len(texts) > 50 else 1.0, dtype=np.float32
+
+def _word_counts(texts: Sequence[str]) -> Any:
+    """TF-IDF of words and word pairs, scipy sparse (N, F); None where there are not three that two texts share."""
+    text = require("sklearn.feature_extraction.text", "audit")
+    vectorizer = text.TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=50_000, dtype=np.float32
     )
     try:
-        return vectorizer.fit_transform(texts)
-    except ValueError:  # not a single word in any text: every record is as near as any other
-        return np.ones((len(texts), 1), dtype=np.float32)
+        counts = vectorizer.fit_transform(texts)
+    except ValueError:  # no word is left
+        return None
+    return counts if counts.shape[1] > 2 and len(texts) > 2 else None
