@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.files import write_bytes
 from .architectures import kept_head, lora_targets
 from .base import load_encoder
-from .mixture import Mixture
+from .mixture import Mixture, current_weights
 from .ngrams import NgramBranch
 from .packed_attention import encode_packed, pool_packed, unpacked
 from .packing import Packed
@@ -170,6 +170,10 @@ def build_model(
         kept_head(encoder)
     if lora.enabled:
         encoder = _add_adapter(encoder, lora, model)
+    elif model.token_pooling != "pooler":
+        unused = getattr(encoder, "pooler", None)
+        if unused is not None:
+            unused.requires_grad_(False)  # several processes would wait for its gradient
     result = PolicyModel(encoder, model, n_policies)
     if complete and model.ngram_buckets:
         result.ngrams = NgramBranch(result.vocabulary, model.ngram_buckets, n_outputs(model, n_policies))
@@ -237,6 +241,8 @@ def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
         encoder.load_state_dict(inner)
     if model.ngrams is not None and (ids := own.get("ngrams.special_ids")) is not None:
         model.ngrams.special_ids = ids.clone()  # as many as the tokenizer has
+    if (weights := own.get("mixture.weights")) is not None:
+        own["mixture.weights"] = current_weights(weights)
     missing = set(model.own_parameters()) ^ set(own)
     if missing:
         raise RuntimeError(f"head does not fit the model: {sorted(missing)[:3]}")

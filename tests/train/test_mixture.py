@@ -6,7 +6,15 @@ import torch
 from scipy.special import expit, log_expit, logsumexp
 
 from merchantguard.train.metrics import any_violation_auroc, macro_average_precision
-from merchantguard.train.mixture import COMPETITION, NAMES, Mixture, fit_mixture, with_any_violation
+from merchantguard.train.mixture import (
+    COMPETITION,
+    LIFT,
+    NAMES,
+    Mixture,
+    current_weights,
+    fit_mixture,
+    with_any_violation,
+)
 
 
 def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,11 +41,12 @@ def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_the_logits_are_those_of_the_formula() -> None:
     encoder, ngrams, _ = _world(20, seed=1)
     mixture = Mixture(gated=True)
-    mixture.weights.copy_(torch.tensor([1.2, 0.7, 0.6, 0.5, -0.2]))
-    w = dict(zip(NAMES, mixture.weights.tolist(), strict=True))
+    mixture.weights[:5] = torch.tensor([1.2, 0.7, 0.6, 0.5, -0.2])
+    w = dict(zip(NAMES, mixture.weights.tolist()[:5], strict=True))
     c = w["encoder"] * encoder[:, :3] + w["ngrams"] * ngrams[:, :3]
     gate = w["gate_encoder"] * encoder[:, 3:] + w["gate_ngrams"] * ngrams[:, 3:] + w["gate_bias"]
-    expected = c - COMPETITION * logsumexp(c, axis=1, keepdims=True) + log_expit(gate)
+    expected = c - COMPETITION * logsumexp(c, axis=1, keepdims=True)
+    expected += log_expit(gate) + LIFT * np.logaddexp(0.0, gate)
     given = mixture(torch.from_numpy(encoder).float(), torch.from_numpy(ngrams).float())
     np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
 
@@ -82,6 +91,19 @@ def test_a_part_that_knows_nothing_gets_little_weight() -> None:
     noise = np.random.default_rng(6).normal(size=ngrams.shape)
     mixture = fit_mixture(encoder, noise, labels, np.ones_like(labels, dtype=bool), gated=True)
     assert float(mixture.weights[1]) < 0.3 * float(mixture.weights[0])
+
+
+def test_a_run_of_five_weights_keeps_its_logits() -> None:
+    encoder, ngrams, _ = _world(20, seed=1)
+    five = torch.tensor([1.2, 0.7, 0.6, 0.5, -0.2])
+    mixture = Mixture(gated=True)
+    mixture.weights.copy_(current_weights(five))
+    c = 1.2 * encoder[:, :3] + 0.7 * ngrams[:, :3]
+    gate = 0.6 * encoder[:, 3:] + 0.5 * ngrams[:, 3:] - 0.2
+    given = mixture(torch.from_numpy(encoder).float(), torch.from_numpy(ngrams).float())
+    expected = c - 0.2 * logsumexp(c, axis=1, keepdims=True) + log_expit(gate)
+    np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
+    assert torch.equal(current_weights(mixture.weights), mixture.weights)
 
 
 def test_unknown_cells_say_nothing() -> None:
