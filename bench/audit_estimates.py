@@ -10,7 +10,7 @@ left in the cells that nobody decided is known here, so the interval can be held
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from merchantguard.data.audit.estimates import Estimator
 from merchantguard.data.audit.items import Answer, Item
 
 LOOK = 6_000  # milliseconds
+_OTHERS = ((2, "control"), (1, "planted"))
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class World:
 
 
 WORLDS = [
-    World(26_000, wrong, misses, alarms, controls=400, planted=100, looks=600)
+    World(26_000, wrong, misses, alarms, controls=400, planted=100, looks=1_700)
     for wrong in (0.002, 0.01, 0.03)
     for misses, alarms in ((0.0, 0.0), (0.05, 0.0), (0.1, 0.002), (0.2, 0.01))
 ]
@@ -80,10 +81,12 @@ def draw_items(world: World, cells: Cells, generator: np.random.Generator) -> li
         planted = generator.choice(sure, size=world.planted // 2, replace=False)
         taken[planted] = True
         items += [_item(cells, row, "planted", known=given) for row in planted]
-    listed = np.flatnonzero(~taken)[np.argsort(-cells.suspicion[~taken], kind="stable")][: 3 * world.looks]
-    for row in listed:
-        cause = "wrong_positive" if cells.given[row] else "missing_positive"
-        items.append(_item(cells, row, cause))
+    # A planted cell is nothing else; a control may be a suspect too, else the rest would be no sample of all cells.
+    free = np.setdiff1d(
+        np.arange(world.cells), [int(item.record[1:]) for item in items if item.cause == "planted"]
+    )
+    for row in free[np.argsort(-cells.suspicion[free], kind="stable")][: 3 * world.looks]:
+        items.append(_item(cells, row, "wrong_positive" if cells.given[row] else "missing_positive"))
     return items
 
 
@@ -112,18 +115,32 @@ def _item(cells: Cells, row: int, cause: str, *, share: float = 1.0, known: bool
 
 
 def answers_of(world: World, cells: Cells, items: list[Item], generator: np.random.Generator) -> list[Answer]:
-    """One reviewer on all controls and planted items and on the most suspicious others, who sees no label before answering."""
+    """One reviewer, who sees no label before answering: of 20 items 17 suspects, the most suspicious first, 2 controls and a
+    planted one, until the suspects' looks are used up."""
     suspects = sorted((i for i in items if i.cause not in ("control", "planted")), key=lambda i: -i.value)
-    looked = [i for i in items if i.cause in ("control", "planted")] + suspects[: world.looks]
-    answers = []
-    for number, item in enumerate(looked, start=1):
-        row = int(item.record[1:])
-        truth = bool(cells.given[row] ^ cells.wrong[row])
-        mistaken = generator.random() < (world.misses if truth else world.alarms)
-        answer = "has" if truth ^ mistaken else "has_not"
-        given = Answer("ann", item.record, "p", answer, "first", "2026-01-01T00:00:00Z", LOOK, "bench", {})
-        answers.append(replace(given, number=number))
-    return answers
+    queues = [
+        (17, iter(suspects[: world.looks])),
+        *((n, iter([i for i in items if i.cause == c])) for n, c in _OTHERS),
+    ]
+    seen: dict[str, Answer] = {}
+    while sum(answer.shown["cause"] not in ("control", "planted") for answer in seen.values()) < world.looks:
+        before = len(seen)
+        for turns, queue in queues:
+            for item in islice((item for item in queue if item.record not in seen), turns):
+                seen[item.record] = _answer(world, cells, item, len(seen) + 1, generator)
+        if len(seen) == before:
+            break
+    return list(seen.values())
+
+
+def _answer(world: World, cells: Cells, item: Item, number: int, generator: np.random.Generator) -> Answer:
+    row = int(item.record[1:])
+    truth = bool(cells.given[row] ^ cells.wrong[row])
+    mistaken = generator.random() < (world.misses if truth else world.alarms)
+    said = "has" if truth ^ mistaken else "has_not"
+    shown: dict[str, object] = {"cause": item.cause}
+    answer = Answer("ann", item.record, "p", said, "first", "2026-01-01T00:00:00Z", LOOK, "bench", shown)
+    return replace(answer, number=number)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class QueueYield:
-    """A queue so far: cells decided, those whose label was wrong, their share, and the cells still waiting."""
+    """A queue so far: cells decided, those whose label was wrong, their share, and the cells that nobody has
+    judged."""
 
     cause: Cause
     decided: int
@@ -82,20 +83,17 @@ class Estimator:
     """Holds a scan's items as columns, so that a new estimate reads answers only."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        """Keep one item of each cell, which is looked at once, whatever queues list it: a planted one or a control if there is
-        one, else the first."""
-        self.items: dict[Cell, Item] = {}
-        for item in items:
-            if item.cause in ("control", "planted"):
-                self.items[item.record, item.policy] = item
-            else:
-                self.items.setdefault((item.record, item.policy), item)
+        """Keep the first suspect of each cell, which is looked at once, whatever queues list it; it may be a control too."""
+        self.suspects: dict[Cell, Item] = {}
+        self.controls: dict[Cell, Item] = {}
+        self.planted: dict[Cell, Item] = {}
         self.queues: dict[Cause, list[Item]] = {cause: [] for cause in SUSPECTS}
-        self.controls: list[Item] = []
-        for item in self.items.values():
-            if item.cause == "control":
-                self.controls.append(item)
-            elif item.cause != "planted":
+        for item in items:
+            cell = (item.record, item.policy)
+            if item.cause in ("control", "planted"):
+                (self.controls if item.cause == "control" else self.planted)[cell] = item
+            elif cell not in self.suspects:
+                self.suspects[cell] = item
                 self.queues[item.cause].append(item)
 
     def estimate(self, answers: Iterable[Answer], rule: StopRule | None = None) -> Estimates:
@@ -103,17 +101,19 @@ class Estimator:
         journal = list(answers)
         decisions = verdicts(journal)
         settled = {
-            cell: (verdict.holds, item)
+            cell: verdict.holds
             for cell, verdict in decisions.items()
-            if verdict.holds is not None and (item := self.items.get(cell)) and item.cause != "planted"
+            if verdict.holds is not None and (cell in self.suspects or cell in self.controls)
         }
-        found = {cell for cell, (holds, item) in settled.items() if holds != item.given}
+        found = {cell for cell, holds in settled.items() if holds != self._item(cell).given}
         queues = tuple(
-            _queue_yield(cause, items, settled, found) for cause, items in self.queues.items() if items
+            _queue_yield(cause, items, settled, found, decisions)
+            for cause, items in self.queues.items()
+            if items
         )
         reviewers, skill = self._reviewers(journal)
-        remaining = self._remaining(settled, found, skill)
-        looks, wrong = self._next_looks(settled, queues)
+        remaining = self._remaining(journal, settled, found, skill)
+        looks, wrong = self._next_looks(decisions, queues)
         minutes = looks * _median_seconds(journal[-200:]) / 60.0
         stop, advice = _advice(queues, remaining, looks, wrong, minutes, rule or StopRule())
         return Estimates(
@@ -130,22 +130,49 @@ class Estimator:
             advice=advice,
         )
 
+    def _item(self, cell: Cell) -> Item:
+        return self.suspects.get(cell) or self.controls[cell]
+
     def _remaining(
-        self, settled: Mapping[Cell, tuple[bool | None, Item]], found: set[Cell], skill: Skill
+        self, journal: Sequence[Answer], settled: Mapping[Cell, object], found: set[Cell], skill: Skill
     ) -> Remaining | None:
-        controls, looked = {}, {}
+        unreached = self._unreached(journal, settled)
+        controls = {}
         for given in (False, True):
-            drawn = [item for item in self.controls if item.given == given]
-            cells = [(item.record, item.policy) for item in drawn]
+            drawn = [cell for cell in unreached if self.controls[cell].given == given]
+            items = [self.controls[cell] for cell in drawn]
             controls[given] = Controls(
-                np.array([1.0 / item.share for item in drawn]),
-                np.array([item.suspicion for item in drawn]),
-                np.array([cell in settled for cell in cells], dtype=bool),
-                np.array([cell in found for cell in cells], dtype=bool),
+                np.array([1.0 / item.share for item in items]),
+                np.array([item.suspicion for item in items]),
+                np.array([cell in settled for cell in drawn], dtype=bool),
+                np.array([cell in found for cell in drawn], dtype=bool),
             )
-            others = (item for _, item in settled.values() if item.cause != "control")
-            looked[given] = np.array([item.suspicion for item in others if item.given == given])
-        return errors_left(controls, looked, skill)
+        return errors_left(controls, skill)
+
+    def _unreached(self, journal: Sequence[Answer], settled: Mapping[Cell, object]) -> list[Cell]:
+        """Controls in cells that no queue of suspects has reached: a random sample of these cells.
+
+        Left out are cells that were looked at as suspects (or settled by a near-duplicate), and those looked at as controls
+        that their queue would have come to by now.
+        """
+        first: dict[Cell, object] = {}
+        for answer in standing(journal):
+            first.setdefault((answer.record, answer.policy), answer.shown.get("cause", "control"))
+        as_suspects = {
+            cell
+            for cell in self.controls
+            if first.get(cell, "none" if cell in settled else "control") != "control"
+        }
+        upcoming = {cause: -math.inf for cause in SUSPECTS}
+        for cell, item in self.suspects.items():
+            if cell not in first and cell not in settled:
+                upcoming[item.cause] = max(upcoming[item.cause], item.value)
+
+        def passed(cell: Cell) -> bool:
+            item = self.suspects.get(cell)
+            return item is not None and item.value > upcoming[item.cause]
+
+        return [cell for cell in self.controls if cell not in as_suspects and not passed(cell)]
 
     def _reviewers(self, journal: Sequence[Answer]) -> tuple[tuple[ReviewerAccuracy, ...], Skill]:
         """Each reviewer's figures, and the answers of all of them on planted items."""
@@ -160,7 +187,7 @@ class Estimator:
             known = [
                 (item.known, holds)
                 for cell, holds in last.items()
-                if (item := self.items.get(cell)) and item.cause == "planted" and item.known is not None
+                if (item := self.planted.get(cell)) and item.known is not None
             ]
             for truth, holds in known:
                 counts[truth, holds == truth] += 1
@@ -177,9 +204,7 @@ class Estimator:
         )
         return tuple(rows), skill
 
-    def _next_looks(
-        self, settled: Mapping[Cell, tuple[bool | None, Item]], queues: Iterable[QueueYield]
-    ) -> tuple[int, float]:
+    def _next_looks(self, settled: Mapping[Cell, object], queues: Iterable[QueueYield]) -> tuple[int, float]:
         """How many suspects come next, at most `NEXT_LOOKS`, and how many of them are expected to be wrong."""
         yields = {queue.cause: queue for queue in queues}
         waiting: list[tuple[float, float]] = []
@@ -197,12 +222,18 @@ class Estimator:
 
 
 def _queue_yield(
-    cause: Cause, items: Sequence[Item], settled: Mapping[Cell, object], found: set[Cell]
+    cause: Cause,
+    items: Sequence[Item],
+    settled: Mapping[Cell, object],
+    found: set[Cell],
+    judged: Mapping[Cell, object],
 ) -> QueueYield:
     cells = [(item.record, item.policy) for item in items]
     decided = sum(cell in settled for cell in cells)
     wrong = sum(cell in found for cell in cells)
-    return QueueYield(cause, decided, wrong, share_interval(wrong, decided), len(cells) - decided)
+    return QueueYield(
+        cause, decided, wrong, share_interval(wrong, decided), sum(c not in judged for c in cells)
+    )
 
 
 def _median_seconds(answers: Sequence[Answer]) -> float:
@@ -243,7 +274,7 @@ def _left_words(remaining: Remaining | None) -> str:
     share = f" ({_percent(left.high / cells)} at most)" if cells else ""
     return (
         f" About {left.point:,.0f} errors ({left.low:,.0f} to {left.high:,.0f}) are left in {cells:,.0f} cells "
-        f"without a decision{share}."
+        f"that nobody looked at{share}."
     )
 
 

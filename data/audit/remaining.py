@@ -1,9 +1,10 @@
-"""How many labels are still wrong in cells that nobody has decided, from the random controls among the items.
+"""How many labels are still wrong in cells that nobody has looked at, from the random controls among the items.
 
 Controls are drawn from all known cells with a known probability (`Item.share`), more densely where a label is more
-suspicious. A control that was answered stands for 1 / share cells (Horvitz & Thompson 1952); of these, the cells that
-reviewers have decided on the queues' advice are taken off, band of suspicion by band. What reviewers overlook or report
-without need is corrected by their answers on planted items (Rogan & Gladen 1978). All ends come from one melded interval.
+suspicious. Those in cells that the queues of suspects have not reached are a sample of just these cells: each that was answered
+stands for 1 / share of them and for the controls not yet answered (Horvitz & Thompson 1952). What reviewers overlook or
+report without need is corrected by their answers on planted items (Rogan & Gladen 1978). All ends come from one melded
+interval.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Controls:
-    """The controls of one given label, N of them: `cells` that each stands for, suspicion, and the answers."""
+    """The controls of one given label in cells that no queue has reached, N of them: `cells` that each stands for,
+    suspicion, and the answers."""
 
     cells: Floats
     suspicion: Floats
@@ -43,7 +45,7 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """Errors `left` among `cells` undecided cells (an estimate too)."""
+    """Errors `left` among `cells` that nobody looked at (an estimate too)."""
 
     left: Interval
     cells: float
@@ -55,13 +57,10 @@ class _Part:
     cells: float
 
 
-def errors_left(
-    controls: dict[bool, Controls], looked: dict[bool, Floats], skill: Skill, *, seed: int = 0
-) -> Remaining | None:
+def errors_left(controls: dict[bool, Controls], skill: Skill, *, seed: int = 0) -> Remaining | None:
     """Estimate the errors left; None while one given label has controls but no answer on any of them.
 
     :param controls: by given label.
-    :param looked: by given label, the suspicion of each decided cell that is no control.
     """
     generator = np.random.default_rng(seed)
     parts = []
@@ -70,7 +69,7 @@ def errors_left(
             continue
         if not drawn.decided.any():
             return None
-        apparent = _apparent(drawn, looked[given], generator)
+        apparent = _apparent(drawn, generator)
         parts.append(_Part(_corrected(apparent, given, skill, generator), apparent.cells))
     if not parts:
         return None
@@ -82,17 +81,15 @@ def errors_left(
     return Remaining(total.interval(), sum(part.cells for part in parts))
 
 
-def _apparent(controls: Controls, looked: Floats, generator: np.random.Generator) -> _Part:
-    """Errors left as the reviewers would report them, and the undecided cells."""
+def _apparent(controls: Controls, generator: np.random.Generator) -> _Part:
+    """Errors left as the reviewers would report them, and the cells that they are left in."""
     edges = _band_edges(controls.suspicion[controls.decided])
     band = np.searchsorted(edges, controls.suspicion, side="right")
-    done = np.bincount(np.searchsorted(edges, looked, side="right"), minlength=len(edges) + 1)
     weights, variances, cells = [], [], 0.0
     for number in range(len(edges) + 1):
         here = band == number
         answered = here & controls.decided
-        undecided = max(controls.cells[here].sum() - done[number] - answered.sum(), 0.0)
-        # Each answered control stands for its share of the cells that are still undecided.
+        undecided = max(controls.cells[here].sum() - answered.sum(), 0.0)
         stands = controls.cells[answered] * (undecided / controls.cells[answered].sum())
         wrong = controls.wrong[answered]
         rate = float((stands * wrong).sum() / undecided) if undecided else 0.0

@@ -67,7 +67,7 @@ def write_audit_page(
             {"gone": titles[a], "new": titles[b], "count": count}
             for (a, b), count in sorted(tables.swaps.items(), key=lambda pair: -pair[1])
         ],
-        "annotator_model": _annotator_model(scan),
+        "annotator_factors": _annotator_factors(scan),
         "changes": [
             _shown_change(change, scan, answers, titles) for change in tables.changes[:_SHOWN_CHANGES]
         ],
@@ -138,10 +138,13 @@ def _errors(changes: Sequence[Change], titles: Mapping[str, str]) -> list[dict[s
     ]
 
 
-def _annotator_model(scan: Scan) -> list[dict[str, Any]]:
-    """What the scan's own model of annotators said, where it has one: name, reliability, labels."""
-    rows = scan.about.get("annotators") or []
-    return [dict(row, name=visible(str(row.get("name", "")), 60)) for row in rows if isinstance(row, dict)]
+def _annotator_factors(scan: Scan) -> list[tuple[str, float]]:
+    """How many times as often as the average each annotator errs, as the scan's model saw it; the worst first."""
+    factors = scan.about.get("annotators") or {}
+    ranked = sorted(factors.items(), key=lambda pair: -pair[1])
+    return [
+        (visible(name or "(nobody named)", 60), float(factor)) for name, factor in ranked[:_SHOWN_ANNOTATORS]
+    ]
 
 
 def _shown_change(

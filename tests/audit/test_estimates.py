@@ -45,10 +45,10 @@ def test_a_queue_counts_what_was_decided_against_the_label() -> None:
     answers = _answers({"r0": "has_not", "r1": "has", "r2": "cannot_tell"})
     found = Estimator(items).estimate(answers)
     (queue,) = found.queues
-    assert (queue.cause, queue.decided, queue.wrong, queue.waiting) == ("wrong_positive", 2, 1, 2)
+    assert (queue.cause, queue.decided, queue.wrong, queue.waiting) == ("wrong_positive", 2, 1, 1)
     assert queue.precision.low < 0.5 < queue.precision.high
     assert (found.decided, found.wrong, found.disputed) == (2, 1, 0)
-    assert found.next_looks == 2
+    assert found.next_looks == 1
     assert not found.stop
 
 
@@ -71,6 +71,27 @@ def test_each_control_stands_for_the_cells_it_was_drawn_from() -> None:
     assert remaining.left.point == pytest.approx(495)
     assert remaining.left.low < 300
     assert remaining.left.high > 800
+
+
+def test_controls_speak_of_the_cells_that_no_queue_has_reached() -> None:
+    suspects = [_item(f"r{n}", "wrong_positive", value=float(100 - n)) for n in range(100)]
+    controls = [_item(f"r{n}", "control", share=0.1) for n in range(0, 200, 10)]
+    looked = [
+        replace(answer, shown={"cause": "wrong_positive"})
+        for answer in _answers({f"r{n}": "has_not" for n in range(50) if n != 20})
+    ]
+    # r20 was met as a control, and its queue has passed it since; r60 was met as one, its queue is not there yet.
+    met = [
+        replace(answer, number=answer.number + 100, shown={"cause": "control"})
+        for answer in _answers(
+            {"r20": "has_not", "r60": "has_not"} | {f"r{n}": "has" for n in range(100, 150, 10)}
+        )
+    ]
+    remaining = Estimator([*suspects, *controls]).estimate([*looked, *met]).remaining
+    assert remaining is not None
+    # Controls r50, r60 ... r190 stand for the 150 unreached cells; 6 of them are answered, one of these was wrong.
+    assert remaining.cells == pytest.approx(150 - 6)
+    assert remaining.left.point == pytest.approx((150 - 6) / 6)
 
 
 def test_errors_left_are_unknown_until_a_control_is_answered() -> None:
