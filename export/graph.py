@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..data.extras import require
-from ..serve.session import OUTPUTS
+from ..serve.session import CONTRIBUTIONS, OUTPUTS
 from ..train.model import PolicyModel
 from ..train.ngrams import NgramBranch
+from .contributions import Explained, has_contributions
 from .merge import example_inputs
 
 INPUTS = ("input_ids", "attention_mask")
@@ -28,20 +29,29 @@ _FUSABLE = ("bert", "roberta", "xlm-roberta", "distilbert")
 def write_graph(merged: PolicyModel, path: Path) -> None:
     """Write the graph of a merged model with dynamic batch and sequence, by torch.export."""
     require("onnxscript", "export")
+    model, outputs = _explained(merged)
     axes = {0: "batch", 1: "sequence"}
     with quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
-            merged,
+            model,
             example_inputs(merged, batch=3, length=8),
             dynamo=True,
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS[merged.pooling]),
+            output_names=list(outputs),
             dynamic_shapes=(axes, axes),
             opset_version=OPSET,
             verbose=False,
         )
     _strip(program.model)
     program.save(str(path), external_data=_weight_bytes(merged) > _LARGEST_PLAIN)
+
+
+def _explained(merged: PolicyModel) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """The module to export and the names of its outputs: with what each token adds, where the model can say that."""
+    outputs = OUTPUTS[merged.pooling]
+    if not has_contributions(merged):
+        return merged, outputs
+    return Explained(merged).eval(), (*outputs, CONTRIBUTIONS)
 
 
 class _FirstStage(torch.nn.Module):
@@ -91,7 +101,8 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
             traced = Path(folder) / "traced.onnx"
-            _trace(merged, example_inputs(merged, batch=3, length=8), OUTPUTS[merged.pooling], traced)
+            model, outputs = _explained(merged)
+            _trace(model, example_inputs(merged, batch=3, length=8), outputs, traced)
             fused = optimizer.optimize_model(
                 str(traced),
                 model_type="bert",
@@ -110,7 +121,9 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
 def _trace(
     model: torch.nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], outputs: tuple[str, ...], path: Path
 ) -> None:
-    axes = {name: {0: "batch", 1: "sequence"} for name in INPUTS} | {name: {0: "batch"} for name in outputs}
+    axes = {name: {0: "batch"} for name in outputs} | {name: {0: "batch", 1: "sequence"} for name in INPUTS}
+    if CONTRIBUTIONS in outputs:
+        axes[CONTRIBUTIONS] = axes[INPUTS[0]]
     with torch.no_grad():
         torch.onnx.export(
             model,

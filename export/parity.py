@@ -10,7 +10,7 @@ import torch
 from ..data.errors import ParityError
 from ..serve.assessment import Assessment
 from ..serve.scorer import Scorer
-from ..serve.session import Floats, Ids
+from ..serve.session import Ids, Outputs
 from ..train.model import PolicyModel
 
 TOLERANCE = 1e-4
@@ -25,13 +25,13 @@ class TorchModel:
         self._model = model.float().eval()
 
     @torch.no_grad()
-    def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
-        """Window logits (B, K) and the scores (B, K), or None, of token ids (B, T)."""
+    def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
+        """Logits, and scores where it has some, of windows of token ids (B, T)."""
         output = self._model(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
         if isinstance(output, torch.Tensor):
-            return output.numpy(), None
+            return Outputs(output.numpy())
         logits, scores = output
-        return logits.numpy(), scores.numpy()
+        return Outputs(logits.numpy(), scores.numpy())
 
 
 @dataclass(frozen=True, slots=True)

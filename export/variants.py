@@ -244,10 +244,8 @@ def _compare(
 def text_logits(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.float32]:
     """Logits (N, K) of texts, pooled over their windows, before calibration."""
     readings = read_texts(texts, scorer.tokenizer)
-    logits, scores = scorer.runner.run(
-        [ids for each in readings for ids in each.ids], batch_tokens=BATCH_TOKENS
-    )
-    return np.stack([pool(text.logits, text.scores) for text in by_text(readings, logits, scores)])
+    outputs = scorer.runner.run([ids for each in readings for ids in each.ids], batch_tokens=BATCH_TOKENS)
+    return np.stack([pool(text.logits, text.scores) for text in by_text(readings, outputs)])
 
 
 def _scorer(bundle: Bundle, model: Model) -> Scorer:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .session import Floats, Ids, Model
+from .session import Ids, Model, Outputs
 from .workers import Calls, Workers
 
 # Lengths are rounded up to this, so that few different shapes reach the engine, which keeps memory for each.
@@ -22,8 +22,8 @@ class WindowRunner:
         self._pad_id = pad_id
         self._window_tokens = window_tokens
 
-    def run(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> tuple[Floats, Floats | None]:
-        """Logits (W, K) and scores (W, K), or None, of windows of token ids, in the order given.
+    def run(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> Outputs:
+        """What the model says of windows of token ids, in the order given.
 
         Windows of like length share a batch of at most `batch_tokens` tokens, padding included; a longer
         window goes alone.
@@ -37,28 +37,32 @@ class WindowRunner:
         batches = [[windows[row] for row in rows] for rows in plan]
         return Running(plan, self.workers.start(self.run_batch, batches))
 
-    def run_batch(self, windows: Sequence[Sequence[int]]) -> tuple[Floats, Floats | None]:
-        """Logits (W, K) and scores (W, K), or None, of windows that go through the model in one run."""
+    def run_batch(self, windows: Sequence[Sequence[int]]) -> Outputs:
+        """What the model says of windows that go through it in one run."""
         return self._model.run(*pad_windows(windows, self._pad_id, self._window_tokens))
 
 
 class Running:
     """Windows on their way through the model."""
 
-    def __init__(self, plan: Sequence[NDArray[np.int64]], calls: Calls[tuple[Floats, Floats | None]]) -> None:
+    def __init__(self, plan: Sequence[NDArray[np.int64]], calls: Calls[Outputs]) -> None:
         self._plan, self._calls = plan, calls
 
     def wait(self) -> None:
         """Until no batch is running or waiting any more; faults are raised by `result`."""
         self._calls.wait()
 
-    def result(self) -> tuple[Floats, Floats | None]:
-        """Logits (W, K) and scores (W, K), or None, in the order of the windows."""
+    def result(self) -> Outputs:
+        """What the model says of the windows, in their order."""
         found = self._calls.result()
         back = np.argsort(np.concatenate(self._plan))
-        scores = [each for _, each in found if each is not None]
-        logits = np.concatenate([each for each, _ in found])[back]
-        return logits, np.concatenate(scores)[back] if scores else None
+        scores = [each.scores for each in found if each.scores is not None]
+        added = [rows for each in found if each.contributions is not None for rows in each.contributions]
+        return Outputs(
+            logits=np.concatenate([each.logits for each in found])[back],
+            scores=np.concatenate(scores)[back] if scores else None,
+            contributions=[added[row] for row in back] if added else None,
+        )
 
 
 def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -65,7 +65,8 @@ class Cascade:
 
 def first_stage_scores(runner: WindowRunner, readings: Sequence[Reading]) -> Floats:
     """Score (N,) of each text: that of its most suspicious window."""
-    scores, _ = runner.run([ids for reading in readings for ids in reading.ids], batch_tokens=_BATCH_TOKENS)
+    windows = [ids for reading in readings for ids in reading.ids]
+    scores = runner.run(windows, batch_tokens=_BATCH_TOKENS).logits
     starts = np.cumsum([0, *(len(reading.ids) for reading in readings)])[:-1]
     return np.asarray(np.maximum.reduceat(scores[:, 0], starts), dtype=np.float32)
 

@@ -9,9 +9,9 @@ from ..data.windows import WindowTokenizer
 from . import decision as rules
 from .assessment import Assessment, Decision, Finding, Span, any_violation
 from .bundle import Bundle
-from .evidence import EvidenceOptions, find_spans, search_spans
+from .evidence import EvidenceOptions, Range, Ranges, Search, contributed_spans, find_spans, search_spans
 from .reading import Reading
-from .session import Floats
+from .session import Floats, Outputs
 
 _WINDOWS_SHOWN = 3
 
@@ -21,11 +21,13 @@ RunWindows = Callable[[Sequence[Sequence[int]]], Floats]
 
 @dataclass(frozen=True, slots=True)
 class WindowLogits:
-    """A text with the logits (W, K) of its windows, and their scores (W, K) where windows are pooled by attention."""
+    """A text with what the model says of its windows: logits (W, K), and where there are some, scores (W, K) and what
+    each token adds, (T, K) of each window."""
 
     reading: Reading
     logits: Floats
-    scores: Floats | None
+    scores: Floats | None = None
+    contributions: Sequence[Floats] | None = None
 
     def window(self, row: int) -> str:
         """The clean text of a window."""
@@ -33,11 +35,31 @@ class WindowLogits:
         return self.reading.clean.text[window.start : window.end]
 
 
-def by_text(readings: Sequence[Reading], logits: Floats, scores: Floats | None) -> list[WindowLogits]:
-    """The logits (W, K) and scores of the windows of all texts, taken apart by text; at least one text."""
-    ends = np.cumsum([len(reading.windows.windows) for reading in readings])[:-1]
-    parts = [None] * len(readings) if scores is None else np.split(scores, ends)
-    return [WindowLogits(*each) for each in zip(readings, np.split(logits, ends), parts, strict=True)]
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A text with its probabilities (K,) and the decision on each policy."""
+
+    text: WindowLogits
+    probabilities: Floats
+    decisions: list[Decision]
+
+    @property
+    def found(self) -> list[int]:
+        """Columns of the policies that are found, the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable").tolist()
+        return [row for row in order if self.decisions[row] != "clear"]
+
+
+def by_text(readings: Sequence[Reading], outputs: Outputs) -> list[WindowLogits]:
+    """What the model says of the windows of all texts, taken apart by text."""
+    texts, start = [], 0
+    for reading in readings:
+        rows = slice(start, start + len(reading.windows.windows))
+        start = rows.stop
+        scores = None if outputs.scores is None else outputs.scores[rows]
+        added = None if outputs.contributions is None else outputs.contributions[rows]
+        texts.append(WindowLogits(reading, outputs.logits[rows], scores, added))
+    return texts
 
 
 class Concluder:
@@ -49,42 +71,52 @@ class Concluder:
         self._evidence = evidence
         self._scale, self._bias = bundle.calibration()
 
-    def conclude(self, texts: Sequence[WindowLogits], run: RunWindows) -> list[Assessment]:
-        """The assessments of texts from the logits and scores of their windows.
+    def judge(self, text: WindowLogits) -> Verdict:
+        """Probabilities of a text and the decision on each policy."""
+        return Verdict(text, *self.decide(text.logits, text.scores))
+
+    def decide(self, logits: Floats, scores: Floats | None) -> tuple[Floats, list[Decision]]:
+        """Probabilities (K,) and decisions from the logits (W, K) and scores of a text's windows."""
+        probabilities = rules.calibrate(rules.pool(logits, scores), self._scale, self._bias)
+        # Texts that come again share one assessment, so nobody may write into it.
+        probabilities.setflags(write=False)
+        decisions = [
+            rules.decide(float(probability), policy.review, policy.block)
+            for probability, policy in zip(probabilities, self.bundle.policies, strict=True)
+        ]
+        if any_violation(probabilities) < self.bundle.any_review:
+            decisions = ["clear" if decision == "review" else decision for decision in decisions]
+        return probabilities, decisions
+
+    def runs_again(self, verdict: Verdict) -> bool:
+        """Whether concluding will run the model again: where something is found and its tokens say nothing."""
+        return self._evidence.spans > 0 and verdict.text.contributions is None and bool(verdict.found)
+
+    def conclude(self, verdicts: Sequence[Verdict], run: RunWindows) -> list[Assessment]:
+        """The assessments of texts.
 
         :param run: scores further windows, where findings want evidence: of all the texts together.
         """
-        verdicts = [self.decide(text.logits, text.scores) for text in texts]
-        found = [
-            [row for row in np.argsort(-probabilities, kind="stable").tolist() if decisions[row] != "clear"]
-            for probabilities, decisions in verdicts
-        ]
-        spans = self._find_spans(texts, found, run)
-        return [self._assessment(*parts) for parts in zip(texts, verdicts, found, spans, strict=True)]
+        spans = self._find_spans(verdicts, run)
+        return [self._assessment(*parts) for parts in zip(verdicts, spans, strict=True)]
 
-    def _assessment(
-        self,
-        text: WindowLogits,
-        verdict: tuple[Floats, list[Decision]],
-        found: Sequence[int],
-        spans: Mapping[int, tuple[Span, ...]],
-    ) -> Assessment:
-        probabilities, decisions = verdict
+    def _assessment(self, verdict: Verdict, spans: Mapping[int, tuple[Span, ...]]) -> Assessment:
+        windows = verdict.text.reading.windows
         return Assessment(
-            decision=rules.strictest(decisions),
-            probabilities=probabilities,
+            decision=rules.strictest(verdict.decisions),
+            probabilities=verdict.probabilities,
             findings=tuple(
                 Finding(
                     policy=self.bundle.policies[row].id,
-                    probability=float(probabilities[row]),
-                    decision=decisions[row],
-                    spans=spans[row],
-                    windows=self._carrying_windows(text.reading, text.logits, row),
+                    probability=float(verdict.probabilities[row]),
+                    decision=verdict.decisions[row],
+                    spans=spans.get(row, ()),
+                    windows=self._carrying_windows(verdict.text.reading, verdict.text.logits, row),
                 )
-                for row in found
+                for row in verdict.found
             ),
-            windows=len(text.reading.windows.windows),
-            truncated=text.reading.windows.truncated,
+            windows=len(windows.windows),
+            truncated=windows.truncated,
             bundle=self.bundle.label,
         )
 
@@ -102,23 +134,6 @@ class Concluder:
             cleared_early=True,
         )
 
-    def wants_evidence(self, logits: Floats, scores: Floats | None) -> bool:
-        """Whether concluding will run the model again: only where something is found."""
-        return self._evidence.spans > 0 and rules.strictest(self.decide(logits, scores)[1]) != "clear"
-
-    def decide(self, logits: Floats, scores: Floats | None) -> tuple[Floats, list[Decision]]:
-        """Probabilities (K,) of a text and the decision on each policy."""
-        probabilities = rules.calibrate(rules.pool(logits, scores), self._scale, self._bias)
-        # Texts that come again share one assessment, so nobody may write into it.
-        probabilities.setflags(write=False)
-        decisions = [
-            rules.decide(float(probability), policy.review, policy.block)
-            for probability, policy in zip(probabilities, self.bundle.policies, strict=True)
-        ]
-        if any_violation(probabilities) < self.bundle.any_review:
-            decisions = ["clear" if decision == "review" else decision for decision in decisions]
-        return probabilities, decisions
-
     def _carrying_windows(self, reading: Reading, logits: Floats, policy: int) -> tuple[tuple[int, int], ...]:
         """The best window for a policy, and the next ones that pass its review threshold by themselves."""
         order = np.argsort(-logits[:, policy], kind="stable")[:_WINDOWS_SHOWN]
@@ -131,36 +146,58 @@ class Concluder:
             if window.start < window.end
         )
 
-    def _find_spans(
-        self, texts: Sequence[WindowLogits], found: Sequence[Sequence[int]], run: RunWindows
-    ) -> list[dict[int, tuple[Span, ...]]]:
+    def _find_spans(self, verdicts: Sequence[Verdict], run: RunWindows) -> list[dict[int, tuple[Span, ...]]]:
         """For each text the evidence spans of its found policies, each in that policy's best window."""
+        if self._evidence.spans < 1:
+            return [{} for _ in verdicts]
+        places = [
+            _Place(number, verdict.text, window, policies)
+            for number, verdict in enumerate(verdicts)
+            for window, policies in _by_best_window(verdict.text.logits, verdict.found).items()
+        ]
+        told = [place for place in places if place.text.contributions is not None]
+        sought = [place for place in places if place.text.contributions is None]
+        ranges = [place.contributed(self._evidence) for place in told] + self._search(sought, run)
+        spans: list[dict[int, tuple[Span, ...]]] = [{} for _ in verdicts]
+        for place, found in zip([*told, *sought], ranges, strict=True):
+            spans[place.number] |= dict(zip(place.policies, map(place.spans, found), strict=True))
+        return spans
+
+    def _search(self, places: "Sequence[_Place]", run: RunWindows) -> list[Ranges]:
+        """Ranges for each place, by further runs of the model, of all places together."""
 
         def score(passages: Sequence[str]) -> Floats:
             return run([each.windows[0].ids for each in self._tokenizer.encode_batch(passages)])
 
-        spans: list[dict[int, tuple[Span, ...]]] = [dict.fromkeys(policies, ()) for policies in found]
-        if self._evidence.spans < 1:
-            return spans
-        places = [
-            (number, row, policies)
-            for number, text in enumerate(texts)
-            for row, policies in _by_best_window(text.logits, found[number]).items()
-        ]
-        searches = [
-            search_spans(
-                texts[number].window(row), texts[number].logits[row], policies, options=self._evidence
-            )
-            for number, row, policies in places
-        ]
-        for (number, row, policies), ranges in zip(places, find_spans(searches, score), strict=True):
-            reading = texts[number].reading
-            offset = reading.windows.windows[row].start
-            for policy, passages in zip(policies, ranges, strict=True):
-                spans[number][policy] = tuple(
-                    reading.span(offset + start, offset + end) for start, end in passages
-                )
-        return spans
+        return find_spans([place.search(self._evidence) for place in places], score)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A window of text `number` in which evidence of some policies (columns) is looked for."""
+
+    number: int
+    text: WindowLogits
+    window: int
+    policies: list[int]
+
+    def contributed(self, options: EvidenceOptions) -> Ranges:
+        """By what the tokens add."""
+        assert self.text.contributions is not None
+        window = self.text.reading.windows.windows[self.window]
+        added = self.text.contributions[self.window][: len(window.ids), self.policies]
+        offsets = [(start - window.start, end - window.start) for start, end in window.offsets]
+        return contributed_spans(self.text.window(self.window), offsets, added, options=options)
+
+    def search(self, options: EvidenceOptions) -> Search:
+        """By further runs of the model."""
+        logits = self.text.logits[self.window]
+        return search_spans(self.text.window(self.window), logits, self.policies, options=options)
+
+    def spans(self, ranges: Sequence[Range]) -> tuple[Span, ...]:
+        """Ranges of the window's text as spans of the caller's."""
+        offset = self.text.reading.windows.windows[self.window].start
+        return tuple(self.text.reading.span(offset + start, offset + end) for start, end in ranges)
 
 
 def _by_best_window(logits: Floats, policies: Sequence[int]) -> dict[int, list[int]]:

@@ -1,9 +1,11 @@
 """The passages of a text that carry a finding.
 
-Two questions are put to the model about every passage of a window: what does it say of the passage alone,
-and how far does the policy's logit fall when the passage is left out (occlusion; Zeiler and Fergus, 2014,
-for images; Li, Monroe and Jurafsky, 2016, for text)? The first finds a sentence that shows the policy by
-itself, the second one that does so among the others. bench/evidence.py measures what they are worth.
+Where the model says what each token adds to a policy's logit, a passage is worth what its tokens add, and evidence costs
+no further run. Where it does not (pooling by the first token or the maximum, older bundles), two questions are put to it
+about every passage of a window: what does it say of the passage alone, and how far does the policy's logit fall when the
+passage is left out (occlusion; Zeiler and Fergus, 2014, for images; Li, Monroe and Jurafsky, 2016, for text)? The first
+finds a sentence that shows the policy by itself, the second one that does so among the others. bench/evidence.py
+measures what each is worth.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -17,8 +19,9 @@ from .session import Floats
 
 # Window logits (n, K) of n texts.
 ScoreTexts = Callable[[Sequence[str]], Floats]
+Range = tuple[int, int]
 # Ranges of a text for each policy, best first.
-Ranges = list[list[tuple[int, int]]]
+Ranges = list[list[Range]]
 # A search that asks for the logits of texts and is sent them.
 Search = Generator[list[str], Floats, Ranges]
 
@@ -27,18 +30,54 @@ Search = Generator[list[str], Floats, Ranges]
 class EvidenceOptions:
     """How evidence is looked for.
 
-    `spans`: at most so many a finding, 0 turns evidence off. `alone`: weight, in [0, 1], of the passage's
-    own logit; the rest goes to the fall of the logit without it. `left_out`: so many of the passages that
-    are best alone are also left out in turn (each costs one run of the window), and the best one of each policy. `near`: a further span must
-    come within this many logits of the first. `shortest`, `longest`: characters in a passage.
+    `spans`: at most so many a finding, 0 turns evidence off. `share`: a further span must add this share of what the
+    first adds. `shortest`, `longest`: characters in a passage.
+
+    Where the model does not say what its tokens add: `alone`: weight, in [0, 1], of the passage's own logit; the rest
+    goes to the fall of the logit without it. `left_out`: so many of the passages that are best alone are also left out in
+    turn (each costs one run of the window), and the best one of each policy. `near`: a further span must come within this
+    many logits of the first.
     """
 
     spans: int = 3
+    share: float = 0.35
+    shortest: int = 12
+    longest: int = 300
     alone: float = 0.25
     left_out: int = 6
     near: float = 2.0
-    shortest: int = 12
-    longest: int = 300
+
+
+def added_by_passages(
+    passages: Sequence[Range], offsets: Sequence[Range], contributions: Floats
+) -> NDArray[np.float64]:
+    """What each passage adds to each logit, (P, K): the sum over the tokens that begin in it and speak for the policy.
+
+    What speaks against is left out: a passage that names the goods and denies them is still where to look.
+
+    :param offsets: characters of each token, in the same text as the passages; empty ones belong to no passage.
+    :param contributions: (T, K) of those tokens.
+    """
+    first, last = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+    starts, ends = np.array(passages, dtype=np.int64).reshape(-1, 2).T
+    owner = np.searchsorted(starts, first, side="right") - 1
+    inside = (last > first) & (owner >= 0)
+    inside[inside] &= first[inside] < ends[owner[inside]]
+    added = np.zeros((len(passages), contributions.shape[1]))
+    np.add.at(added, owner[inside], np.maximum(contributions[inside], 0.0))
+    return added
+
+
+def contributed_spans(
+    text: str, offsets: Sequence[Range], contributions: Floats, *, options: EvidenceOptions
+) -> Ranges:
+    """For each column of `contributions` (T, policies) the ranges of `text` that add most to it, best first.
+
+    :param offsets: characters of each token in `text`, which is what one window covers.
+    """
+    passages = split_passages(text, shortest=options.shortest, longest=options.longest)
+    worth = added_by_passages(passages, offsets, contributions)
+    return [_best(passages, each, options, least=options.share * each.max(initial=0.0)) for each in worth.T]
 
 
 def find_spans(searches: Sequence[Search], score: ScoreTexts) -> list[Ranges]:
@@ -80,7 +119,7 @@ def search_spans(text: str, logits: Floats, policies: Sequence[int], *, options:
         # What was not looked at closely is no candidate.
         worth = np.full_like(alone, -np.inf)
         worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
-    return [_best(passages, worth[:, column], options) for column in range(len(policies))]
+    return [_best(passages, each, options, least=each.max() - options.near) for each in worth.T]
 
 
 def _candidates(alone: Floats, most: int) -> NDArray[np.int64]:
@@ -96,13 +135,13 @@ def _candidates(alone: Floats, most: int) -> NDArray[np.int64]:
 
 
 def _best(
-    passages: Sequence[tuple[int, int]], worth: Floats, options: EvidenceOptions
-) -> list[tuple[int, int]]:
+    passages: Sequence[Range], worth: NDArray[np.floating], options: EvidenceOptions, *, least: float
+) -> list[Range]:
+    """The passages worth most, best first; all but the first must be worth `least`."""
     order = np.argsort(-worth, kind="stable")[: options.spans]
-    near = [row for row in order if worth[row] >= worth[order[0]] - options.near]
-    return [_capped(passages[row], options) for row in near]
+    return [_capped(passages[row], options) for row in order if row == order[0] or worth[row] >= least]
 
 
-def _capped(passage: tuple[int, int], options: EvidenceOptions) -> tuple[int, int]:
+def _capped(passage: Range, options: EvidenceOptions) -> Range:
     # Passages are longer than this only in a text made to be hard to cut.
     return passage[0], min(passage[1], passage[0] + options.longest)

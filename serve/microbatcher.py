@@ -12,7 +12,7 @@ from typing import Self
 
 from ..data.errors import MerchantGuardError
 from .assessment import Assessment
-from .concluding import WindowLogits
+from .concluding import Verdict, by_text
 from .reading import Reading, read_texts
 from .request import BatcherClosed, DeadlineExceeded, Expiries, QueueFull, Request
 from .schedule import Schedule
@@ -228,14 +228,14 @@ class MicroBatcher:
 
     def _run(self, batch: Sequence[tuple[Request, int]]) -> None:
         try:
-            logits, scores = self._scorer.runner.run_batch([request.windows[n] for request, n in batch])
+            outputs = self._scorer.runner.run_batch([request.windows[n] for request, n in batch])
         except Exception as error:  # noqa: BLE001
             # The engine failed on this batch: those who wait for it are told, the others go on.
             for request in {request for request, _ in batch}:
                 self._end(request, "failed", error=error)
             return
         for row, (request, number) in enumerate(batch):
-            if request.take(number, logits[row], None if scores is None else scores[row]):
+            if request.take(number, outputs, row):
                 self._complete(request)
 
     def _complete(self, request: Request) -> None:
@@ -243,25 +243,25 @@ class MicroBatcher:
         if request.reading is None:
             self._end(request, "completed", error=None)
             return
-        text = WindowLogits(request.reading, *request.results())
-        if self._scorer.concluder.wants_evidence(text.logits, text.scores):
+        verdict = self._scorer.concluder.judge(by_text([request.reading], request.results())[0])
+        if self._scorer.concluder.runs_again(verdict):
             with self._changed:
                 self._concluding += 1
-            self._evidence.submit(self._conclude_aside, request, text)
+            self._evidence.submit(self._conclude_aside, request, verdict)
         else:
-            self._conclude(request, text)
+            self._conclude(request, verdict)
 
-    def _conclude_aside(self, request: Request, text: WindowLogits) -> None:
+    def _conclude_aside(self, request: Request, verdict: Verdict) -> None:
         try:
-            self._conclude(request, text)
+            self._conclude(request, verdict)
         finally:
             with self._changed:
                 self._concluding -= 1
                 self._changed.notify_all()
 
-    def _conclude(self, request: Request, text: WindowLogits) -> None:
+    def _conclude(self, request: Request, verdict: Verdict) -> None:
         try:
-            [assessment] = self._scorer.concluder.conclude([text], self._run_windows)
+            [assessment] = self._scorer.concluder.conclude([verdict], self._run_windows)
         except Exception as error:  # noqa: BLE001
             self._end(request, "failed", error=error)
         else:

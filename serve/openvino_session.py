@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.errors import BundleError
 from ..data.extras import require
-from .session import OUTPUTS, Floats, Ids, check_outputs
+from .session import Ids, Outputs, check_outputs, wanted_outputs
 
 # What is not int8 in the graph already is computed in this precision.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
@@ -29,7 +29,6 @@ class OpenVinoModel:
         :raises BundleError: if the file is no graph, or not one of this shape.
         """
         openvino = require("openvino", "openvino")
-        self._outputs = OUTPUTS[pooling]
         self._owner = os.getpid()
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
@@ -41,13 +40,14 @@ class OpenVinoModel:
             names = {name for output in self._compiled.outputs for name in output.get_names()}
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
             raise BundleError(f"{path}: OpenVINO cannot load it ({error})") from error
+        self._outputs = wanted_outputs(path, names, pooling=pooling)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(workers):
             self._requests.put(self._compiled.create_infer_request())
-        check_outputs(path, self, names, pooling=pooling, policies=policies)
+        check_outputs(path, self, policies=policies)
 
-    def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
-        """Window logits (B, K) float32 and the scores (B, K), or None, of token ids (B, T).
+    def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
+        """What the graph says of windows of token ids (B, T).
 
         :raises RuntimeError: in a process that was forked after the model was loaded.
         """
@@ -57,7 +57,7 @@ class OpenVinoModel:
         try:
             found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
             # Copied: the request's own memory is written over by its next run.
-            results = [np.array(found[name], dtype=np.float32) for name in self._outputs]
+            copies: dict[str, Any] = {name: np.array(found[name], np.float32) for name in self._outputs}
         finally:
             self._requests.put(request)
-        return results[0], results[1] if len(results) > 1 else None
+        return Outputs(**copies)

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.errors import MerchantGuardError
 from .assessment import Assessment
 from .reading import Reading
-from .session import Floats
+from .session import Floats, Outputs
 
 
 class QueueFull(MerchantGuardError):
@@ -41,7 +41,7 @@ class Request:
         self.logits: Future[Floats] = Future()
         self.born = time.monotonic()
         self.begun = self.ended = False
-        self._rows: list[tuple[Floats, Floats | None] | None] = [None] * len(windows)
+        self._rows: list[tuple[Outputs, int] | None] = [None] * len(windows)
         self._missing = len(windows)
         self._lock = threading.Lock()
 
@@ -50,18 +50,23 @@ class Request:
         """Tokens of all windows."""
         return sum(map(len, self.windows))
 
-    def take(self, number: int, logits: Floats, scores: Floats | None) -> bool:
-        """Keep the logits (K,) and scores of a window; True for the one that was the last."""
+    def take(self, number: int, outputs: Outputs, row: int) -> bool:
+        """Keep what a batch says of a window in its row; True for the one that was the last."""
         with self._lock:
-            self._rows[number] = logits, scores
+            self._rows[number] = outputs, row
             self._missing -= 1
             return self._missing == 0
 
-    def results(self) -> tuple[Floats, Floats | None]:
-        """Logits (W, K) and scores of all windows, in their order; all must be there."""
-        rows = [row for row in self._rows if row is not None]
-        scores = [each for _, each in rows if each is not None]
-        return np.stack([each for each, _ in rows]), np.stack(scores) if scores else None
+    def results(self) -> Outputs:
+        """What the model says of all windows, in their order; all must be there."""
+        rows = [each for each in self._rows if each is not None]
+        scores = [given.scores[row] for given, row in rows if given.scores is not None]
+        added = [given.contributions[row] for given, row in rows if given.contributions is not None]
+        return Outputs(
+            np.stack([given.logits[row] for given, row in rows]),
+            np.stack(scores) if scores else None,
+            added or None,
+        )
 
     def expired(self) -> DeadlineExceeded:
         """What to tell who waits past the deadline."""
@@ -79,7 +84,7 @@ class Request:
     def succeed(self, assessment: Assessment | None) -> None:
         """Give the answer; None: the logits."""
         if assessment is None:
-            self.logits.set_result(self.results()[0])
+            self.logits.set_result(self.results().logits)
         else:
             self.future.set_result(assessment)
 

@@ -182,9 +182,10 @@ class Scorer:
         """Assessments of the texts, in their order."""
 
         def logits_of(ids: Sequence[Sequence[int]]) -> Floats:
-            return self.runner.run(ids, batch_tokens=batch_tokens)[0]
+            return self.runner.run(ids, batch_tokens=batch_tokens).logits
 
-        scored = iter(self.concluder.conclude(scoring.by_text(), logits_of))
+        verdicts = [self.concluder.judge(text) for text in scoring.by_text()]
+        scored = iter(self.concluder.conclude(verdicts, logits_of))
         return [next(scored) if cleared is None else cleared for cleared in scoring.early]
 
     def clear_early(self, readings: Sequence[Reading]) -> list[Assessment | None]:
@@ -207,10 +208,8 @@ class _Scoring:
     windows: Running
 
     def by_text(self) -> list[WindowLogits]:
-        """Each text that is left with the logits and scores of its windows."""
-        if not self.left:
-            return []
-        return by_text(self.left, *self.windows.result())
+        """Each text that is left with what the model says of its windows."""
+        return by_text(self.left, self.windows.result()) if self.left else []
 
 
 @dataclass(slots=True)

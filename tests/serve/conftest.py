@@ -28,20 +28,21 @@ SENTENCES = (
 class KnownModel(torch.nn.Module):
     """A policy's logit is 4 where its word is in the window, else -4, plus a little that depends on all words."""
 
-    def __init__(self, tokenizer: Tokenizer, *, attention: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, attention: bool, contributions: bool) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         table = torch.rand(tokenizer.get_vocab_size(), len(WORDS), generator=generator) * 0.1
         for column, word in enumerate(WORDS.values()):
             table[tokenizer.token_to_id(word), column] = 1.0
         self.table = torch.nn.Embedding.from_pretrained(table)
-        self.attention = attention
+        self.attention, self.contributions = attention, contributions
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         seen = self.table(input_ids) * attention_mask.unsqueeze(-1).float()
         logits = 8.0 * (seen.amax(dim=1) > 0.5).float() - 4.0
         logits = logits + seen.sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).float()
-        return (logits, 0.5 * logits) if self.attention else logits
+        given = (logits, 0.5 * logits) if self.attention else (logits,)
+        return (*given, seen) if self.contributions else given
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +54,11 @@ def tokenizer(build_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
 def make_bundle(tokenizer: Tokenizer) -> Callable[..., Path]:
     """Writes a bundle of the known model into a folder; `changes` replace fields of bundle.json."""
 
-    def make(folder: Path, *, pooling: str = "max", **changes: Any) -> Path:
+    def make(folder: Path, *, pooling: str = "max", contributions: bool = False, **changes: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.save(str(folder / "tokenizer.json"))
-        _export(KnownModel(tokenizer, attention=pooling == "attention"), folder / "model.onnx", pooling)
+        model = KnownModel(tokenizer, attention=pooling == "attention", contributions=contributions)
+        _export(model, folder / "model.onnx", pooling)
         files = {name: sha256_file(folder / name) for name in ("model.onnx", "tokenizer.json")}
         document = {
             "format_version": 1,
@@ -88,9 +90,10 @@ def _policy(name: str) -> dict[str, Any]:
     }
 
 
-def _export(model: torch.nn.Module, path: Path, pooling: str) -> None:
+def _export(model: KnownModel, path: Path, pooling: str) -> None:
     ids = torch.ones(2, 5, dtype=torch.int64)
     outputs = ["logits", "scores"] if pooling == "attention" else ["logits"]
+    outputs += ["contributions"] * model.contributions
     axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,6 +111,12 @@ def _export(model: torch.nn.Module, path: Path, pooling: str) -> None:
 @pytest.fixture(scope="session")
 def bundle_path(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "max")
+
+
+@pytest.fixture(scope="session")
+def explained_bundle_path(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose graph says what each token adds."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "explained", contributions=True)
 
 
 @pytest.fixture(scope="session")

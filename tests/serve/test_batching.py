@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merchantguard.serve.batching import WindowRunner, chunked, padded_length, plan_batches
+from merchantguard.serve.session import Outputs
 from merchantguard.serve.workers import Workers
 
 
@@ -19,15 +20,17 @@ def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budge
 
 
 class Echo:
-    """Gives the sum of ids and the number of tokens of each window, to see that rows find their way back."""
+    """Gives the sum of ids and the number of tokens of each window, and as contributions the ids themselves, to see that
+    rows find their way back."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
 
-    def run(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> tuple[np.ndarray, None]:
+    def run(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> Outputs:
         self.shapes.append(input_ids.shape)
         sums = (input_ids * attention_mask).sum(axis=1)
-        return np.stack([sums, attention_mask.sum(axis=1)], axis=1).astype(np.float32), None
+        logits = np.stack([sums, attention_mask.sum(axis=1)], axis=1).astype(np.float32)
+        return Outputs(logits, contributions=input_ids[:, :, None].astype(np.float32))  # type: ignore[arg-type]
 
 
 @given(
@@ -37,9 +40,12 @@ class Echo:
 def test_windows_come_back_in_their_order(windows: list[list[int]], workers: int) -> None:
     model = Echo()
     runner = WindowRunner(model, Workers(workers), pad_id=7, window_tokens=20)
-    logits, scores = runner.run(windows, batch_tokens=64)
-    assert scores is None
-    assert logits.tolist() == [[sum(window), len(window)] for window in windows]
+    found = runner.run(windows, batch_tokens=64)
+    assert found.scores is None
+    assert found.logits.tolist() == [[sum(window), len(window)] for window in windows]
+    assert found.contributions is not None
+    for window, added in zip(windows, found.contributions, strict=True):
+        assert added[: len(window), 0].tolist() == window
     assert max(shape[1] for shape in model.shapes) <= 20
 
 

@@ -58,7 +58,7 @@ def logits(folder: Path, document: Json) -> list[float]:
     _write(folder, document)
     scorer = Scorer.load(folder, threads=1)
     windows = read_texts([TEXT], scorer.tokenizer)[0].ids
-    return [float(each) for each in scorer.runner.run(windows, batch_tokens=512)[0][0]]
+    return [float(each) for each in scorer.runner.run(windows, batch_tokens=512).logits[0]]
 
 
 def _write(folder: Path, document: Json) -> None:

@@ -1,9 +1,21 @@
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from merchantguard.serve.evidence import EvidenceOptions, Ranges, ScoreTexts, find_spans, search_spans
+from merchantguard.data.passages import split_passages
+from merchantguard.serve.evidence import (
+    EvidenceOptions,
+    Ranges,
+    ScoreTexts,
+    added_by_passages,
+    contributed_spans,
+    find_spans,
+    search_spans,
+)
 
 TEXT = "One plain line here.\nThe first bad line.\nMore plain text.\nThe other bad line.\nThe end of it."
 
@@ -86,3 +98,44 @@ def test_searches_side_by_side_find_what_each_finds_alone() -> None:
     assert find_spans(searches, counted) == alone
     assert len(calls) == 2, "what is asked for at the same step goes together"
     assert find_spans([], counted) == []
+
+
+def tokens_of(text: str) -> list[tuple[int, int]]:
+    """One token a word, between two special ones."""
+    return [(0, 0), *((match.start(), match.end()) for match in re.finditer(r"\S+", text)), (0, 0)]
+
+
+def contributed(text: str, options: EvidenceOptions) -> list[str]:
+    """What is shown where every "bad" adds 2, every "plain" takes 5, and the second "bad" of the text a little more."""
+    offsets = tokens_of(text)
+    words = [text[start:end] for start, end in offsets]
+    added = np.array([2.0 * (word == "bad") - 5.0 * (word == "plain") for word in words], dtype=np.float32)
+    found = [row for row, word in enumerate(words) if word == "bad"]
+    added[found[1:2]] += 0.5
+    [ranges] = contributed_spans(text, offsets, added[:, None], options=options)
+    return [text[start:end] for start, end in ranges]
+
+
+def test_the_passages_whose_tokens_add_most_come_first() -> None:
+    assert contributed(TEXT, EvidenceOptions()) == ["The other bad line.", "The first bad line."]
+    assert contributed(TEXT, EvidenceOptions(share=0.9)) == ["The other bad line."]
+    assert contributed(TEXT, EvidenceOptions(spans=1)) == ["The other bad line."]
+
+
+def test_what_speaks_against_a_policy_takes_nothing_from_a_passage() -> None:
+    text = "A line of no use.\nNo plain bad line here.\nAnother of no use."
+    assert contributed(text, EvidenceOptions()) == ["No plain bad line here."]
+
+
+def test_a_window_without_text_has_no_passages() -> None:
+    assert contributed_spans("", [(0, 0)], np.ones((1, 2), np.float32), options=EvidenceOptions()) == [[], []]
+
+
+@given(st.text("ab .\n", max_size=80), st.integers(0, 2**31))
+def test_every_token_of_a_passage_counts_once(text: str, seed: int) -> None:
+    offsets, passages = tokens_of(text), split_passages(text, shortest=3, longest=10)
+    added = np.random.default_rng(seed).normal(size=(len(offsets), 2)).astype(np.float32)
+    worth = added_by_passages(passages, offsets, added)
+    for (start, end), row in zip(passages, worth, strict=True):
+        inside = [start <= first < end and last > first for first, last in offsets]
+        assert np.allclose(row, np.maximum(added[inside], 0).sum(axis=0))

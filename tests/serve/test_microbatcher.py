@@ -22,7 +22,7 @@ from merchantguard.serve import (
 )
 from merchantguard.serve.bundle import read_bundle
 from merchantguard.serve.scorer import load_tokenizer
-from merchantguard.serve.session import Floats, Ids, OnnxModel
+from merchantguard.serve.session import Ids, OnnxModel, Outputs
 
 FILLER = "Shipping is free on Monday and paid on Tuesday.\n"
 TEXTS = (
@@ -45,7 +45,7 @@ class GatedModel:
         self.fault: Exception | None = None
         self.batches: list[Ids] = []
 
-    def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
+    def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
         self.entered.release()
         assert self.gate.wait(30)
         self.batches.append(input_ids)
