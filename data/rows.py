@@ -70,16 +70,17 @@ def check_path(path: Path) -> str:
     return suffix
 
 
-def open_rows(path: Path) -> Iterator[RawRow]:
+def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
     """Yield the rows of a data file; a row that cannot be read comes with the reason.
 
+    :param body: False: the rows are not records but something said of them, and need an id alone.
     :raises RecordError: if the file as a whole is of no use: damaged, cut short, without rows or without
         the columns that a record needs.
     """
     suffix = check_path(path)
     empty = True
     try:
-        for row in _parquet_rows(path) if suffix == ".parquet" else _stream_rows(path, suffix):
+        for row in _parquet_rows(path, body) if suffix == ".parquet" else _stream_rows(path, suffix, body):
             empty = False
             yield row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -90,10 +91,10 @@ def open_rows(path: Path) -> Iterator[RawRow]:
         raise RecordError(f"{path}: holds no rows; give a file with at least one record")
 
 
-def _stream_rows(path: Path, suffix: str) -> Iterator[RawRow]:
+def _stream_rows(path: Path, suffix: str, body: bool) -> Iterator[RawRow]:
     with gzip.open(path, "rb") if suffix.endswith(".gz") else open(path, "rb") as stream:
         if suffix.startswith(".csv"):
-            yield from csv_rows(stream, name=str(path))
+            yield from csv_rows(stream, name=str(path), body=body)
         else:
             yield from jsonl_rows(stream, name=str(path))
 
@@ -174,14 +175,14 @@ class _CsvFeed:
         self.raw = []
 
 
-def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[RawRow]:
+def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) -> Iterator[RawRow]:
     """Yield the rows of comma-separated text with a header; an empty cell is an absent field.
 
     An empty cell of `labels` is an empty list, since a table has no other way to write one: mark a row
     that nobody has labelled with "*" in the column `unknown`. An apostrophe that stands before one of
     `FORMULA_STARTS` at the start of a cell is taken off, as `write_records` puts it there.
 
-    :raises RecordError: if there is no header with an id and a text.
+    :raises RecordError: if there is no header with an id and, with `body`, a text.
     """
     if csv.field_size_limit() < MAX_LINE_BYTES:
         csv.field_size_limit(MAX_LINE_BYTES)
@@ -204,7 +205,7 @@ def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[RawRow]
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            _check_columns(header, name=name)
+            _check_columns(header, name=name, body=body)
         elif cells:
             yield _csv_row(number, cells, header=header, raw="".join(feed.raw))
 
@@ -242,23 +243,24 @@ def _without_apostrophe(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
 
 
-def _check_columns(columns: list[str], *, name: str) -> None:
+def _check_columns(columns: list[str], *, name: str, body: bool) -> None:
     listed = shown(", ".join(columns), limit=200)
     if len(set(columns)) < len(columns):
         raise RecordError(f"{name}: a column name is given twice among {listed}; rename one")
-    for needed, candidates in (("id", ("id",)), (", ".join(BODY_FIELDS), BODY_FIELDS)):
+    needs = (("id", ("id",)), (", ".join(BODY_FIELDS), BODY_FIELDS))
+    for needed, candidates in needs if body else needs[:1]:
         if not any(column in candidates for column in columns):
             hint = " (is it comma-separated?)" if len(columns) == 1 else ""
             some = "has no column" if len(candidates) == 1 else "has none of the columns"
             raise RecordError(f"{name}: {some} {needed}{hint}; it has {listed}: rename or add one")
 
 
-def _parquet_rows(path: Path) -> Iterator[RawRow]:
+def _parquet_rows(path: Path, body: bool) -> Iterator[RawRow]:
     parquet = require("pyarrow.parquet", "cli")
     arrow = require("pyarrow", "cli")
     try:
         with parquet.ParquetFile(path) as file:
-            _check_columns(list(file.schema_arrow.names), name=str(path))
+            _check_columns(list(file.schema_arrow.names), name=str(path), body=body)
             number = 1
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
                 yield from _batch_rows(batch, first=number)

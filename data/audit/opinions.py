@@ -28,7 +28,7 @@ def read_probabilities(path: Path, records: Sequence[Record], taxonomy: Taxonomy
     places = {record.id: row for row, record in enumerate(records)}
     values = np.full((len(records), len(taxonomy)), np.nan)
     first: dict[str, int] = {}
-    for row in open_rows(path):
+    for row in open_rows(path, body=False):
         where = f"{path}, row {row.number}"
         if row.fields is None:
             raise AuditError(f"{where}: {row.reason}")
