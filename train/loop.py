@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ class Trainer:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.average = WeightAverage(model, optim.ema) if optim.ema else None
         self.best: dict[str, Tensor] = {}
+        self.watch: Callable[[Sequence[int], Tensor], None] | None = None  # sees each micro-batch's logits
         self.progress = Progress()
 
     def _total_steps(self) -> int:
@@ -95,6 +96,8 @@ class Trainer:
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
         batch = collate(self.train.table, records, layout=self.speedups.layout).to(self.accelerator.device)
         logits = record_logits(self.model, batch)
+        if self.watch is not None:
+            self.watch(records, logits)
         targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
         known = torch.from_numpy(self.train.known[records]).to(logits.device)
         return masked_loss(logits, targets, known, self.settings.loss, n_records=n_records)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +88,15 @@ def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict
     }
 
 
-def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, resume: bool) -> Trained | None:
+def fit_splits(
+    settings: Settings,
+    data: SplitRecords,
+    folder: Path,
+    *,
+    mark: str,
+    resume: bool,
+    watch: Callable[[Sequence[int], torch.Tensor], None] | None = None,
+) -> Trained | None:
     """Train, predict every held-out split, save the model; None on processes other than the first."""
     accelerator = _accelerator(settings, folder)
     if accelerator.is_main_process:
@@ -114,6 +123,7 @@ def _fit(settings: Settings, data: SplitRecords, folder: Path, *, mark: str, res
         folder=folder,
         fingerprint=mark,
     )
+    trainer.watch = watch
     if resume:
         trainer.resume()
     load_trained_state(model, trainer.fit())
@@ -186,7 +196,7 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
     data_hash = data.data_hash()
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
-    trained = _fit(settings, data, folder, mark=fingerprint(settings, data_hash), resume=resume)
+    trained = fit_splits(settings, data, folder, mark=fingerprint(settings, data_hash), resume=resume)
     if trained is None:
         return folder
     save_settings(settings, folder / names.SETTINGS)
