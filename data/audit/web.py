@@ -283,6 +283,7 @@ def serve(desk: Desk, *, port: int, tell: Callable[[str], None]) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
+            listener.listen()  # before the address is told: who comes early waits
         except OSError as error:
             raise AuditError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port"
