@@ -71,15 +71,21 @@ def _padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tens
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def collate(table: WindowTable, records: Sequence[int], *, layout: Layout | None = None) -> Batch:
-    """Put the windows of `records` into one batch, packed by `layout` or, without one, padded."""
+def collate(
+    table: WindowTable, records: Sequence[int], *, layout: Layout | None = None, one_group: bool = False
+) -> Batch:
+    """Put the windows of `records` into one batch, packed by `layout` or, without one, padded.
+
+    :param one_group: pad all windows to the longest, for sharded models: all processes must call them equally often.
+    """
     per_record = table.windows(records)
     windows = [window for windows in per_record for window in windows]
     owner = [row for row, windows in enumerate(per_record) for _ in windows]
     if layout is not None:
         packed = pack_windows(windows, pad_id=table.pad_id, layout=layout)
         return Batch((), torch.tensor(owner), tuple(records), packed)
-    order = _length_groups([len(window) for window in windows])
+    lengths = [len(window) for window in windows]
+    order = [list(range(len(windows)))] if one_group else _length_groups(lengths)
     groups = tuple(_padded([windows[p] for p in group], table.pad_id) for group in order)
     return Batch(groups, torch.tensor([owner[p] for group in order for p in group]), tuple(records))
 
@@ -119,8 +125,7 @@ class StepPlan:
     :param budget: most padded tokens in a micro-batch (tokens, where packed); a single longer record still forms a batch.
     :param packed: whether micro-batches will be packed.
     :param most: most records in a micro-batch.
-    :param accumulate: micro-batches of one process to a step.
-    :param world: number of processes; a step holds `accumulate * world` micro-batches.
+    :param per_step: micro-batches to a step, of all processes together.
     :param versions: groups of rows that are one record in other words: an epoch takes one of each, in turn. Empty: every
         row is a record.
     """
@@ -131,8 +136,7 @@ class StepPlan:
         *,
         budget: int,
         most: int,
-        accumulate: int = 1,
-        world: int = 1,
+        per_step: int = 1,
         seed: int = 0,
         pool: int = 24,
         versions: Sequence[Sequence[int]] = (),
@@ -140,10 +144,8 @@ class StepPlan:
     ) -> None:
         self.packed = packed
         self.versions = versions or [(row,) for row in range(len(table))]
-        if len(self.versions) < world:
-            raise ValueError(f"{len(self.versions)} records cannot be shared by {world} processes")
         self.table, self.budget, self.most = table, budget, most
-        self.accumulate, self.world, self.seed, self.pool = accumulate, world, seed, pool
+        self.per_step, self.seed, self.pool = per_step, seed, pool
 
     def _micro_batches(self, number: int, random: np.random.Generator) -> list[list[int]]:
         rows = np.array([group[(number + place) % len(group)] for place, group in enumerate(self.versions)])
@@ -161,30 +163,27 @@ class StepPlan:
         return [batches[i] for i in random.permutation(len(batches))]
 
     def epoch(self, number: int) -> list[list[list[int]]]:
-        """Steps of epoch `number`: lists of micro-batches, their count a multiple of `world`."""
+        """Steps of epoch `number`, each a list of micro-batches: the same ones however many processes share them."""
         random = np.random.default_rng([self.seed, number])
         batches = self._micro_batches(number, random)
-        per_step = self.accumulate * self.world
-        steps = [batches[i : i + per_step] for i in range(0, len(batches), per_step)]
-        while len(steps[-1]) % self.world:
-            largest = max(range(len(steps[-1])), key=lambda i: len(steps[-1][i]))
-            whole = steps[-1].pop(largest)
-            if len(whole) == 1:  # nothing to share out: the step before takes it
-                steps[-1].append(whole)
-                return self._merge_last(steps)
-            steps[-1] += [whole[: len(whole) // 2], whole[len(whole) // 2 :]]
-        return steps
+        return [batches[i : i + self.per_step] for i in range(0, len(batches), self.per_step)]
 
-    def _merge_last(self, steps: list[list[list[int]]]) -> list[list[list[int]]]:
-        last = [record for batch in steps[-1] for record in batch]
-        shares = [list(s) for s in np.array_split(np.array(last), self.world)]
-        if all(shares):
-            steps[-1] = [[int(r) for r in share] for share in shares]
-            return steps
-        if len(steps) == 1:
-            raise ValueError(f"{len(last)} records cannot be shared by {self.world} processes")
-        steps[-2][0].extend(last)
-        return steps[:-1]
+
+def share(step: Sequence[list[int]], *, rank: int, world: int) -> list[list[int]]:
+    """The micro-batches of process `rank` of `world`: every process gets as many.
+
+    Where they do not come out even the largest are split, which changes no gradient but in rounding; where even single
+    records are too few, what is missing is empty.
+    """
+    batches = list(step)
+    while len(batches) % world:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        if len(batches[largest]) == 1:
+            batches += [[] for _ in range(-len(batches) % world)]
+            break
+        records = batches.pop(largest)
+        batches += [records[: len(records) // 2], records[len(records) // 2 :]]
+    return batches[rank::world]
 
 
 def _computed_tokens(lengths: Sequence[int], layout: Layout | None) -> int:

@@ -11,7 +11,7 @@ from ..data.errors import RunError
 from ..data.files import atomic_folder, read_json, write_json
 from .model import load_weights, save_weights
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(slots=True)
@@ -25,6 +25,8 @@ class Progress:
     best_step: int = 0
     without_better: int = 0
     finished: bool = False
+    per_step: int = 1
+    """Micro-batches to an optimizer step, of all processes together."""
     ema_steps: int = 0
     loss_sum: float = 0.0
     loss_steps: int = 0

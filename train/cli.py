@@ -9,6 +9,7 @@ from transformers.utils.logging import disable_progress_bar as disable_weight_ba
 
 from .dataset import load_split_records
 from .pipeline import train_run
+from .processes import process_state
 from .settings import load_settings
 
 EPILOG = """examples:
@@ -57,5 +58,7 @@ def main(args: argparse.Namespace) -> int:
     if data.rejected:
         print(f"{data.rejected} bad rows were set aside in {rejects}", file=sys.stderr)
     quiet_libraries()
-    print(train_run(settings, data, args.out, resume=args.resume))
+    run = train_run(settings, data, args.out, resume=args.resume)
+    if process_state().is_main_process:
+        print(run)
     return 0

@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from ..data.files import write_text
-from .batches import StepPlan, collate, padding_share, record_logits
+from .batches import StepPlan, collate, padding_share, record_logits, share
 from .checkpoint import Checkpoint, Progress, clear_leftovers, load_latest, save_checkpoint
 from .losses import masked_loss
 from .metric_module import PolicyMetrics
-from .model import PolicyModel, load_trained_state, trained_state
+from .model import PolicyModel, build_model, load_trained_state, trained_state
 from .optim import WeightAverage, build_optimizer, build_schedule, optimizer_tensors, restore_optimizer
 from .predict import predict_logits
+from .processes import is_sharded
 from .run_files import log_lines
 from .settings import Settings
 from .speedups import switch_off, switch_on
@@ -69,8 +71,7 @@ class Trainer:
             train.table,
             budget=optim.batch_tokens,
             most=optim.batch_records,
-            accumulate=optim.accumulate,
-            world=accelerator.num_processes,
+            per_step=optim.accumulate * accelerator.num_processes,
             seed=settings.seed,
             versions=train.versions,
             packed=self.speedups.layout is not None,
@@ -80,11 +81,15 @@ class Trainer:
         self.bare = model
         optimizer = build_optimizer(model, optim, settings.lora)
         self.schedule = build_schedule(optimizer, optim, steps=self.total_steps)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():
+            # torch has a newer name for not sending buffers around, which older versions do not know.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.sharded = is_sharded(model)
         self.average = WeightAverage(model, optim.ema) if optim.ema else None
         self.best: dict[str, Tensor] = {}
         self.watch: Callable[[Sequence[int], Tensor], None] | None = None  # sees each micro-batch's logits
-        self.progress = Progress()
+        self.progress = Progress(per_step=self.plan.per_step)
 
     def _total_steps(self) -> int:
         optim = self.settings.optim
@@ -93,26 +98,34 @@ class Trainer:
 
     # -- one step ---------------------------------------------------------------------------------------
 
+    def _logits(self, records: list[int]) -> Tensor:
+        layout = self.speedups.layout
+        batch = collate(self.train.table, records, layout=layout, one_group=self.sharded)
+        return record_logits(self.model, batch.to(self.accelerator.device))
+
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
-        batch = collate(self.train.table, records, layout=self.speedups.layout).to(self.accelerator.device)
-        logits = record_logits(self.model, batch)
+        logits = self._logits(records)
         if self.watch is not None:
             self.watch(records, logits)
         targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
         known = torch.from_numpy(self.train.known[records]).to(logits.device)
         return masked_loss(logits, targets, known, self.settings.loss, n_records=n_records)
 
+    def _empty_loss(self) -> Tensor:
+        """Zero, of a record that counts for nothing: a process without records must still take part in a step."""
+        return 0.0 * self._logits([0]).sum()
+
     def _step(self, micro_batches: list[list[int]]) -> float:
         """One optimizer step over this process's share of the micro-batches; gives the step's loss."""
         accelerator, world = self.accelerator, self.accelerator.num_processes
         n_records = sum(len(batch) for batch in micro_batches)
-        mine = micro_batches[accelerator.process_index :: world]
+        mine = share(micro_batches, rank=accelerator.process_index, world=world)
         # Seeding by step, not once, makes dropout the same after a resume with no state to carry.
         torch.manual_seed(hash((self.settings.seed, self.progress.step, accelerator.process_index)) % 2**63)
         total = torch.zeros((), device=accelerator.device)
         for place, records in enumerate(mine):
             with accelerator.no_sync(self.model) if place + 1 < len(mine) else nullcontext():
-                loss = self._micro_loss(records, n_records)
+                loss = self._micro_loss(records, n_records) if records else self._empty_loss()
                 # Processes average their gradients; times `world` turns that into the sum over the step.
                 accelerator.backward(loss * world)
             total += loss.detach()
@@ -175,7 +188,7 @@ class Trainer:
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process and not self.sharded:
             return
         scaler = self.accelerator.scaler
         self.progress.scaler = scaler.state_dict() if scaler is not None else {}
@@ -184,32 +197,43 @@ class Trainer:
             tensors["best"] = self.best
         if self.average is not None:
             self.progress.ema_steps = self.average.steps
-            tensors["average"] = {n: t.cpu().contiguous() for n, t in self.average.average.items()}
-        save_checkpoint(
-            self.folder / "checkpoints", Checkpoint(self.progress, tensors), fingerprint=self.fingerprint
-        )
+            tensors["average"] = self.average.tensors()
+        if self.accelerator.is_main_process:
+            checkpoint = Checkpoint(self.progress, tensors)
+            save_checkpoint(self.folder / "checkpoints", checkpoint, fingerprint=self.fingerprint)
 
     def resume(self) -> bool:
         """Go back to the newest checkpoint; False where there is none and training begins anew.
 
         :raises RunError: if the checkpoint belongs to other settings or data.
         """
-        clear_leftovers(self.folder / "checkpoints")
+        if self.accelerator.is_main_process:
+            clear_leftovers(self.folder / "checkpoints")
+        self.accelerator.wait_for_everyone()
         checkpoint = load_latest(self.folder / "checkpoints", fingerprint=self.fingerprint)
         if checkpoint is None:
             return False
         self.progress = checkpoint.progress
+        self._keep_steps()
         load_trained_state(self.bare, checkpoint.tensors["trained"])
         restore_optimizer(self.optimizer, checkpoint.tensors.get("optimizer", {}))
         self.best = checkpoint.tensors.get("best", {})
         if self.average is not None:
-            self.average.steps = self.progress.ema_steps
-            for name, tensor in checkpoint.tensors["average"].items():
-                self.average.average[name].copy_(tensor)
+            self.average.restore(checkpoint.tensors["average"], steps=self.progress.ema_steps)
         if self.accelerator.scaler is not None and self.progress.scaler:
             self.accelerator.scaler.load_state_dict(self.progress.scaler)
         self._set_rates()
         return True
+
+    def _keep_steps(self) -> None:
+        """As many micro-batches to a step as the run began with, though other processes may share them now."""
+        if self.progress.per_step == self.plan.per_step:
+            return
+        self.plan.per_step = self.progress.per_step
+        self.total_steps = self._total_steps()
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+        self.schedule = build_schedule(self.optimizer.optimizer, self.settings.optim, steps=self.total_steps)
 
     def _set_rates(self) -> None:
         step = self.progress.step
@@ -272,7 +296,15 @@ class Trainer:
         return self.best
 
     def plain_model(self) -> PolicyModel:
-        """The model without the wrappers of accelerate and the speed-ups of training: its logits are float32."""
+        """The model without the wrappers of accelerate and the speed-ups of training: its logits are float32.
+
+        What was sharded is built anew, whole, on each process; the caller loads the best weights.
+        """
+        if self.sharded:
+            outputs = self.bare.head.out_features
+            gated = self.settings.model.gate
+            fresh = build_model(self.settings.model, self.settings.lora, n_policies=outputs - gated)
+            return fresh.to(self.accelerator.device)
         switch_off(self.bare, self.settings.optim, self.speedups)
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 

@@ -17,6 +17,7 @@ from .mixture import Mixture, current_weights
 from .ngrams import NgramBranch
 from .packed_attention import encode_packed, pool_packed, unpacked
 from .packing import Packed
+from .processes import is_sharded, sharded_like, whole
 from .settings import LoraSettings, ModelSettings
 
 # Most cells are negative: starting near their share spares the first steps the learning of it.
@@ -57,6 +58,8 @@ class PolicyModel(nn.Module):
         )
         self.ngrams: NgramBranch | None = None
         self.mixture: Mixture | None = None
+        # Where FSDP may cut: the encoder's layers.
+        self._no_split_modules = getattr(encoder, "_no_split_modules", None)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
         """One vector per window, shape (B, hidden), from int64 ids and mask of shape (B, T), or from packed rows."""
@@ -219,10 +222,14 @@ def trainable_share(model: nn.Module) -> tuple[int, int]:
 
 def trained_state(model: PolicyModel) -> dict[str, Tensor]:
     """What training changed: the adapter (or the whole encoder) under "encoder.", and the model's own parts."""
+    state = _present_state(model)
+    return {name: whole(tensor.detach()).cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def _present_state(model: PolicyModel) -> dict[str, Tensor]:
     encoder: Any = model.encoder
     inner = get_peft_model_state_dict(encoder) if hasattr(encoder, "peft_config") else encoder.state_dict()
-    state = {f"encoder.{name}": tensor for name, tensor in inner.items()} | model.own_parameters()
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    return {f"encoder.{name}": tensor for name, tensor in inner.items()} | model.own_parameters()
 
 
 def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
@@ -231,6 +238,9 @@ def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
     :raises RuntimeError: if names or shapes do not fit the model.
     """
     encoder: Any = model.encoder
+    if is_sharded(model):
+        present = _present_state(model)
+        state = {k: sharded_like(v, present[k]) if k in present else v for k, v in state.items()}
     inner = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     own = {k: v for k, v in state.items() if not k.startswith("encoder.")}
     if hasattr(encoder, "peft_config"):

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from .model import PolicyModel
+from .processes import sharded_like, whole
 from .settings import LoraSettings, OptimSettings
 
 
@@ -92,12 +93,22 @@ class WeightAverage:
                 parameter.copy_(self.average[name])
                 self.average[name] = kept
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The average by name, whole and on the CPU, for a checkpoint."""
+        return {name: whole(tensor).cpu().contiguous() for name, tensor in self.average.items()}
+
+    def restore(self, tensors: dict[str, Tensor], *, steps: int) -> None:
+        """Put back what `tensors` gave."""
+        self.steps = steps
+        for name, tensor in tensors.items():
+            self.average[name].copy_(sharded_like(tensor, self.average[name]))
+
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors, for a safetensors file."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{key}": torch.as_tensor(value).detach().cpu().contiguous().clone()
+        f"{index}.{key}": whole(torch.as_tensor(value).detach()).cpu().contiguous().clone()
         for index, values in state.items()
         for key, value in values.items()
     }
@@ -105,8 +116,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
+        pattern = parameters[int(index)]
+        fits = tensor.shape == pattern.shape
+        state.setdefault(int(index), {})[key] = sharded_like(tensor, pattern) if fits else tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

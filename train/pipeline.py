@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ..data.errors import RunError
 from ..data.files import write_json
@@ -39,6 +39,7 @@ from .model import (
 )
 from .predict import predict_logits
 from .predictions import Predictions
+from .processes import lost_peers_named, on_cpu, process_state
 from .run import record_predictions, save_model, write_provenance
 from .settings import Settings, save_settings
 from .wide import complete
@@ -62,6 +63,9 @@ def _prepare_folder(folder: Path, *, resume: bool) -> None:
 
 def _accelerator(settings: Settings, folder: Path) -> Accelerator:
     accelerator = Accelerator(
+        cpu=on_cpu(),
+        # No buffer changes in training; and processes may call the model a different number of times in a micro-batch.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         mixed_precision=settings.optim.mixed_precision,
         log_with=list(settings.loop.trackers) or None,
         project_dir=str(folder / "trackers"),
@@ -126,9 +130,10 @@ def fit_splits(
     trainer.watch = watch
     if resume:
         trainer.resume()
-    load_trained_state(model, trainer.fit())
+    best = trainer.fit()
     # Taken once: unwrapping may copy, and what is added below must be in what is saved.
     model = trainer.plain_model()
+    load_trained_state(model, best)
     if is_mixed(settings.model):
         scores = _logits(model, settings, tables["validation"], n_outputs(settings.model, len(data.taxonomy)))
         complete(
@@ -196,7 +201,9 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
     data_hash = data.data_hash()
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
-    trained = fit_splits(settings, data, folder, mark=fingerprint(settings, data_hash), resume=resume)
+    state = process_state()
+    with lost_peers_named(state.num_processes, state.process_index):
+        trained = fit_splits(settings, data, folder, mark=fingerprint(settings, data_hash), resume=resume)
     if trained is None:
         return folder
     save_settings(settings, folder / names.SETTINGS)

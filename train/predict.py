@@ -7,6 +7,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from .batches import collate, length_batches, record_logits
+from .processes import is_sharded
 from .windows import WindowTable
 
 
@@ -23,11 +24,16 @@ def predict_logits(
     model.eval()
     logits = np.zeros((len(table), n_outputs), dtype=np.float32)
     batches = length_batches(table, budget=budget)
-    mine = batches[state.process_index :: state.num_processes]
+    sharded = is_sharded(model)
+    rank, world = state.process_index, state.num_processes
     parts: list[tuple[tuple[int, ...], np.ndarray]] = []
-    for records in mine:
-        batch = collate(table, records).to(state.device)
-        parts.append((batch.records, record_logits(model, batch).float().cpu().numpy()))
+    for first in range(0, len(batches), world):
+        # A process with nothing left computes the first batch again: sharded weights are gathered by all or none.
+        records = batches[first + rank] if first + rank < len(batches) else batches[0]
+        batch = collate(table, records, one_group=sharded).to(state.device)
+        values = record_logits(model, batch).float().cpu().numpy()
+        if first + rank < len(batches):
+            parts.append((batch.records, values))
     for rows, values in gather_object(parts):
         logits[list(rows)] = values
     model.train(was_training)

@@ -110,7 +110,8 @@ class OptimSettings(_Group):
     batch_records: int = Field(default=16, ge=1)
     """Most records in a micro-batch."""
     accumulate: int = Field(default=1, ge=1)
-    """Micro-batches to one optimizer step."""
+    """Micro-batches to one optimizer step, of each process that a run begins with. A resume by more or fewer processes
+    keeps the steps as they were."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     packing: Literal["auto", "packed", "padded"] = "auto"
     """packed: windows laid end to end, which attention keeps apart, with no padding at all. auto: packed in half

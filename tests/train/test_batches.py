@@ -2,12 +2,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merchantguard.train.batches import StepPlan, collate, length_batches, padding_share, record_logits
+from merchantguard.train.batches import StepPlan, collate, length_batches, padding_share, record_logits, share
 from merchantguard.train.windows import WindowTable
 
 
@@ -31,18 +30,21 @@ class FakeTable(WindowTable):
 lengths = st.lists(st.lists(st.integers(2, 64), min_size=1, max_size=4), min_size=4, max_size=60)
 
 
-@given(lengths, st.integers(1, 3), st.integers(1, 3), st.integers(0, 5))
+@given(lengths, st.integers(1, 6), st.integers(1, 5), st.integers(0, 5), st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
-    records: list[list[int]], accumulate: int, world: int, epoch: int
+    records: list[list[int]], per_step: int, world: int, epoch: int, packed: bool
 ) -> None:
-    plan = StepPlan(
-        FakeTable(records), budget=128, most=5, accumulate=accumulate, world=world, seed=1, pool=2
-    )
+    plan = StepPlan(FakeTable(records), budget=128, most=5, per_step=per_step, seed=1, pool=2, packed=packed)
     steps = plan.epoch(epoch)
-    seen = Counter(record for step in steps for batch in step for record in batch)
+    assert all(all(step) for step in steps)
+    seen: Counter[int] = Counter()
+    for step in steps:
+        shares = [share(step, rank=rank, world=world) for rank in range(world)]
+        assert len({len(mine) for mine in shares}) == 1  # gradients are averaged in step
+        seen.update(record for mine in shares for batch in mine for record in batch)
+        assert sum(not batch for mine in shares for batch in mine) < world
     assert seen == Counter(range(len(records)))
-    assert all(len(step) % world == 0 and all(step) for step in steps)
     assert steps == plan.epoch(epoch)
 
 
@@ -105,8 +107,3 @@ def test_padding_stays_under_a_tenth_on_the_corpus(tmp_path: Path, tiny_base: Pa
     plan = StepPlan(table, budget=4096, most=16)
     shares = [padding_share(table, [b for step in plan.epoch(e) for b in step]) for e in range(3)]
     assert max(shares) < 0.10
-
-
-def test_too_few_records_for_the_processes_is_an_error() -> None:
-    with pytest.raises(ValueError, match="cannot be shared"):
-        StepPlan(FakeTable([[2]]), budget=64, most=4, world=2)

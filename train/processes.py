@@ -1,0 +1,68 @@
+"""Training by several processes: tensors that are sharded over them, and what is said when one of them is lost."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+from torch import Tensor, nn
+
+from ..data.errors import RunError
+
+# What the backends say when a peer has gone; gloo raises bare RuntimeErrors.
+_LOST = ("connection closed by peer", "connection reset by peer", "gloo", "nccl", "process group")
+
+
+def on_cpu() -> bool:
+    """Whether to train on the CPU: as accelerate is told, and where a launcher started several processes without an
+    accelerator, which accelerate would otherwise take for as many jobs of one process."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.accelerator.is_available())
+
+
+def process_state() -> PartialState:
+    """Which of how many processes this is, known before the settings of an `Accelerator` are."""
+    return PartialState(cpu=on_cpu())
+
+
+@contextmanager
+def lost_peers_named(processes: int, index: int) -> Iterator[None]:
+    """Turn the communication error of a lost process into one that says what happened and what to do.
+
+    :raises RunError: if a process of several went away.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or any(
+            sign in str(error).lower() for sign in _LOST
+        )
+        if processes == 1 or not lost:
+            raise
+        raise RunError(
+            f"process {index} of {processes} lost contact with the others: one of them was killed (out of memory?) or "
+            "failed, see its own message; when the cause is mended, go on with --resume, with as many processes as you like"
+        ) from error
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor of what FSDP sharded (every process must ask, in the same order); others as they are."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether FSDP has sharded the model's weights."""
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
+def sharded_like(value: Tensor, pattern: Tensor) -> Tensor:
+    """`value`, which every process holds, sharded as `pattern` is; as it is where `pattern` is whole."""
+    layout: Any = pattern
+    if not hasattr(layout, "full_tensor"):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(layout.device), layout.device_mesh, layout.placements)
