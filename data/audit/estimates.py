@@ -56,7 +56,9 @@ class StopRule:
 class Estimates:
     """All figures of an audit so far; intervals are of 90 % confidence.
 
-    `wrong`: cells decided against their label, controls included. `remaining`: None until controls are answered.
+    `wrong`: cells decided against their label, controls included. `expected_left`: errors in the cells that no queue has
+    reached, by their suspicion as the answers bear it out; `remaining`: what the controls alone prove of them, None until some
+    are answered.
     `next_wrong`: errors expected in the next `next_looks` looks, which take `next_minutes` (NaN before the first
     answer). `advice`: all of it in a sentence or two, for people.
     """
@@ -66,6 +68,7 @@ class Estimates:
     disputed: int
     queues: tuple[QueueYield, ...]
     reviewers: tuple[ReviewerAccuracy, ...]
+    expected_left: float
     remaining: Remaining | None
     next_looks: int
     next_wrong: float
@@ -112,16 +115,20 @@ class Estimator:
             if items
         )
         reviewers, skill = self._reviewers(journal)
-        remaining = self._remaining(journal, settled, found, skill)
+        unreached = self._unreached(journal, settled)
+        remaining = self._remaining(unreached, settled, found, skill)
+        expected = self._expected_left(unreached, settled, found)
         looks, wrong = self._next_looks(decisions, queues)
         minutes = looks * _median_seconds(journal[-200:]) / 60.0
-        stop, advice = _advice(queues, remaining, looks, wrong, minutes, rule or StopRule())
+        left = _left_words(remaining, expected)
+        stop, advice = _advice(queues, remaining, left, (looks, wrong, minutes), rule or StopRule())
         return Estimates(
             decided=len(settled),
             wrong=len(found),
             disputed=sum(verdict.disputed for verdict in decisions.values()),
             queues=queues,
             reviewers=reviewers,
+            expected_left=expected,
             remaining=remaining,
             next_looks=looks,
             next_wrong=wrong,
@@ -134,9 +141,8 @@ class Estimator:
         return self.suspects.get(cell) or self.controls[cell]
 
     def _remaining(
-        self, journal: Sequence[Answer], settled: Mapping[Cell, object], found: set[Cell], skill: Skill
+        self, unreached: Sequence[Cell], settled: Mapping[Cell, object], found: set[Cell], skill: Skill
     ) -> Remaining | None:
-        unreached = self._unreached(journal, settled)
         controls = {}
         for given in (False, True):
             drawn = [cell for cell in unreached if self.controls[cell].given == given]
@@ -148,6 +154,21 @@ class Estimator:
                 np.array([cell in found for cell in drawn], dtype=bool),
             )
         return errors_left(controls, skill)
+
+    def _expected_left(
+        self, unreached: Sequence[Cell], settled: Mapping[Cell, object], found: set[Cell]
+    ) -> float:
+        """The sum of the unreached cells' suspicions, which all controls tell, answered or not, times how far those of decided
+        cells were borne out: a ratio estimate, by given label. It takes suspicion to be right in proportion."""
+        total = 0.0
+        for given in (False, True):
+            expected = sum(self._item(cell).suspicion for cell in settled if self._item(cell).given == given)
+            borne_out = sum(self._item(cell).given == given for cell in found)
+            controls = (self.controls[cell] for cell in unreached if cell not in settled)
+            waiting = sum(item.suspicion / item.share for item in controls if item.given == given)
+            # One error's worth of trust in the scan before the first look.
+            total += waiting * (borne_out + 1.0) / (expected + 1.0)
+        return total
 
     def _unreached(self, journal: Sequence[Answer], settled: Mapping[Cell, object]) -> list[Cell]:
         """Controls in cells that no queue of suspects has reached: a random sample of these cells.
@@ -244,37 +265,37 @@ def _median_seconds(answers: Sequence[Answer]) -> float:
 def _advice(
     queues: Sequence[QueueYield],
     remaining: Remaining | None,
-    looks: int,
-    wrong: float,
-    minutes: float,
+    left: str,
+    upcoming: tuple[int, float, float],
     rule: StopRule,
 ) -> tuple[bool, str]:
-    """Whether to stop, and why or why not, in words."""
+    """Whether to stop, and why or why not, in words.
+
+    :param left: what is left, in words; `upcoming`: looks, errors expected in them, minutes they take.
+    """
+    looks, wrong, minutes = upcoming
     if not looks:
-        return True, "All suspects are decided." + _left_words(remaining)
+        return True, f"All suspects are decided. {left}"
     if sum(queue.decided for queue in queues) < LEAST_LOOKS or math.isnan(minutes):
         return False, f"Go on: it takes {LEAST_LOOKS} decided suspects to say when to stop."
     if remaining and remaining.left.high < rule.share_left * remaining.cells:
-        return True, (
-            f"You can stop:{_left_words(remaining)} That is under the target of {_percent(rule.share_left)}."
-        )
+        return True, (f"You can stop. {left} That is under the target of {_percent(rule.share_left)}.")
+    found = f"the next {looks} looks should find about {wrong:.1f} errors"
     rate = wrong / minutes if minutes else math.inf
-    upcoming = f"the next {looks} looks should find about {wrong:.1f} errors, {rate:.2g} a minute"
+    pace = f", {rate:.2g} a minute" if minutes else ""
     if rate < rule.errors_per_minute:
-        return True, (
-            f"You can stop: {upcoming}, under the floor of {rule.errors_per_minute:g}.{_left_words(remaining)}"
-        )
-    return False, f"Go on: {upcoming}.{_left_words(remaining)}"
+        return True, f"You can stop: {found}{pace}, under the floor of {rule.errors_per_minute:g}. {left}"
+    return False, f"Go on: {found}{pace}. {left}"
 
 
-def _left_words(remaining: Remaining | None) -> str:
+def _left_words(remaining: Remaining | None, expected: float) -> str:
     if remaining is None:
-        return " How many errors are left cannot be said before control items are answered."
+        return "How many errors are left cannot be said before control items are answered."
     left, cells = remaining.left, remaining.cells
-    share = f" ({_percent(left.high / cells)} at most)" if cells else ""
+    share = f", at most {_percent(left.high / cells)}" if cells else ""
     return (
-        f" About {left.point:,.0f} errors ({left.low:,.0f} to {left.high:,.0f}) are left in {cells:,.0f} cells "
-        f"that nobody looked at{share}."
+        f"In {cells:,.0f} cells that nobody looked at, suspicion expects {expected:,.0f} errors; random controls "
+        f"alone say {left.point:,.0f} ({left.low:,.0f} to {left.high:,.0f}{share})."
     )
 
 

@@ -86,7 +86,12 @@ def _cards(tables: Tables) -> list[dict[str, str]]:
         {"name": "Cells decided", "value": f"{estimates.decided:,}", "interval": ""},
         {"name": "Wrong labels among them", "value": f"{estimates.wrong:,}", "interval": ""},
         {
-            "name": "Errors left elsewhere",
+            "name": "Errors left, by suspicion",
+            "value": f"{estimates.expected_left:,.0f}" if left else "–",
+            "interval": "as far as borne out",
+        },
+        {
+            "name": "Errors left, by controls",
             "value": f"{left.left.point:,.0f}" if left else "–",
             "interval": f"{left.left.low:,.0f} to {left.left.high:,.0f}" if left else "answer controls first",
         },
