@@ -33,18 +33,16 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--answers", type=int, default=300)
+    parser.add_argument("--pace", type=float, default=0.5, help="seconds that the reviewer reads")
     parser.add_argument("--earlier", type=int, default=5_000, help="answers that are there already")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_audit(Path(folder), items=args.items, records=args.records)
-        review(Path(folder), args.earlier, np.zeros(args.earlier))
+        review(Path(folder), args.earlier, np.zeros(args.earlier), pace=0.0).close()
         times = np.zeros(args.answers)
-        began = time.perf_counter()
-        session = review(Path(folder), args.answers, times)
+        session = review(Path(folder), args.answers, times, pace=args.pace)
         print(f"items {args.items:,}, answers before {args.earlier:,}")
-        print(
-            f"opening and {args.answers} answers: {time.perf_counter() - began:.1f} s; next item after an answer, ms:"
-        )
+        print(f"from an answer to the next screen, {args.answers} times, in ms:")
         print("  ".join(f"p{q} {1000 * np.percentile(times, q):.1f}" for q in (50, 95, 99, 100)))
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
         session.close()
@@ -94,14 +92,17 @@ def _item(records: Sequence[Record], policies: Sequence[str], cell: int, draw: r
     )
 
 
-def review(folder: Path, answers: int, times: np.ndarray) -> Session:
+def review(folder: Path, answers: int, times: np.ndarray, *, pace: float) -> Session:
     """Answer at random; `times` gets the seconds from an answer to the next screen."""
+    began = time.perf_counter()
     session = Session(folder, "ada")
+    print(f"opening with {len(session.queue.answers):,} answers: {time.perf_counter() - began:.1f} s")
     draw = random.Random(answers)
     card = session.next()
     for number in range(answers):
         if card is None:
             raise SystemExit("fewer items than answers asked for")
+        time.sleep(pace)
         began = time.perf_counter()
         session.answer(card, draw.choice(("has", "has_not")))
         card = session.next()

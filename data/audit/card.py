@@ -129,15 +129,15 @@ class CardMaker:
 
     def with_quotes(self, card: Card) -> tuple[Pane, ...]:
         """The panes with what annotators quoted for the policy: only after the answer, since only a given label has quotes."""
-        return tuple(
-            _with(pane, quotes(pane.record.text, pane.record.evidence.get(card.item.policy, ())))
-            for pane in card.panes
-        )
+        given = [
+            quotes(pane.record.text, pane.record.evidence.get(card.item.policy, ())) for pane in card.panes
+        ]
+        return tuple(_with(pane, marks) for pane, marks in zip(card.panes, given, strict=True))
 
     def _pane(self, record: Record, policy: Policy) -> Pane:
         marks = policy_words(record.text, policy, self._scan.taxonomy)
         if self._highlights is not None:
-            spans = self._highlights.search(record.id, record.text, policy.id).result()
+            spans = self._highlights.passages(record.id, record.text, policy.id)
             marks = passages(spans, record.text, "evidence") + marks
         return Pane(record, tuple(marks))
 

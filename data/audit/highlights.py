@@ -8,6 +8,8 @@ Evidence = Callable[[str, str], Sequence[tuple[int, int]]]
 """Gives, for a text and a policy id, the passages (start, end) that a model would point at, whatever it thinks of them."""
 
 _KEPT = 32
+# A screen never waits longer; the passages are then there after the answer.
+_PATIENCE_SECONDS = 0.5
 
 Passages = Sequence[tuple[int, int]]
 
@@ -19,6 +21,13 @@ class Highlights:
         self._evidence = evidence
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="highlights")
         self._found: OrderedDict[tuple[str, str], Future[Passages]] = OrderedDict()
+
+    def passages(self, record: str, text: str, policy: str) -> Passages:
+        """The passages of a record's text; none while a long search is still under way."""
+        try:
+            return self.search(record, text, policy).result(timeout=_PATIENCE_SECONDS)
+        except TimeoutError:
+            return ()
 
     def search(self, record: str, text: str, policy: str) -> "Future[Passages]":
         """Begin to search a record's text, unless that is under way or done."""

@@ -22,6 +22,8 @@ _ENDING = 3
 _COMPARED = 200_000
 _MOST_TOKENS = 3_000
 _WORD = re.compile(r"[^\W\d_]{4,}")
+_COMMON = frozenset(("also", "from", "into", "only", "other", "some", "such", "than", "that", "their", "them", "these",
+    "this", "those", "with", "without", "your"))  # fmt: skip
 _ASCII_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -117,7 +119,7 @@ def _stem(word: str) -> str:
 
 
 def _definition(policy: Policy) -> set[str]:
-    return set(_WORD.findall(f"{policy.title} {policy.covers}".casefold()))
+    return set(_WORD.findall(f"{policy.title} {policy.covers}".casefold())) - _COMMON
 
 
 def differences(first: str, second: str) -> tuple[list[Mark], list[Mark]]:

@@ -48,6 +48,11 @@ def policy_text(card: Card) -> Text:
     if policy.excludes:
         text.append("\nnot\n", style="bold")
         text.append(f"{policy.excludes}\n")
+    if kinds := wording.marks_shown(card.panes):
+        text.append("\n")
+        for kind, words in kinds:
+            text.append(words, style=_STYLES[kind])
+            text.append("\n")
     if settles := wording.settles_words(card):
         text.append(f"\nAn answer {settles}.\n", style="italic")
     return text

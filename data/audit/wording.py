@@ -1,11 +1,12 @@
 """The words of the review screens, the same in the terminal and in the web page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from .card import Card, Opinion, Reveal
+from .card import Card, Opinion, Pane, Reveal
 from .estimates import Estimates
 from .items import AnswerKind, Stage, Verdict
+from .marking import Kind
 from .progress import Progress
 
 ANSWER_WORDS: dict[str, str] = {
@@ -31,6 +32,12 @@ STAGE_WORDS: dict[Stage, str] = {
     "first": "",
     "second": "",  # as blind as a first one: nobody is to know
     "adjudication": "adjudication",
+}
+MARK_WORDS: dict[Kind, str] = {
+    "word": "word of the policy",
+    "evidence": "what the model points at",
+    "differs": "not in the other text",
+    "quote": "quoted by an annotator",
 }
 HELP: tuple[tuple[str, str], ...] = (
     ("h", "the merchant has it: the policy is violated"),
@@ -75,6 +82,12 @@ def reason_lines(reveal: Reveal) -> list[str]:
     if reveal.cause in ("control", "planted"):
         return ["drawn at random, so that what the queues miss can be estimated"]
     return [f"{reason.text} ({reason.name} {reason.value:.3g})" for reason in reveal.reasons]
+
+
+def marks_shown(panes: Iterable[Pane]) -> list[tuple[Kind, str]]:
+    """The kinds of marks in some texts, with what they mean."""
+    kinds = {mark.kind for pane in panes for mark in pane.marks}
+    return [(kind, words) for kind, words in MARK_WORDS.items() if kind in kinds]
 
 
 def settles_words(card: Card) -> str:
