@@ -164,8 +164,12 @@ class Estimator:
         for given in (False, True):
             expected = sum(self._item(cell).suspicion for cell in settled if self._item(cell).given == given)
             borne_out = sum(self._item(cell).given == given for cell in found)
-            controls = (self.controls[cell] for cell in unreached if cell not in settled)
-            waiting = sum(item.suspicion / item.share for item in controls if item.given == given)
+            # A control stands for the cells it was drawn from, itself among them until it is answered.
+            waiting = sum(
+                item.suspicion * (1.0 / item.share - (cell in settled))
+                for cell in unreached
+                if (item := self.controls[cell]).given == given
+            )
             # One error's worth of trust in the scan before the first look.
             total += waiting * (borne_out + 1.0) / (expected + 1.0)
         return total

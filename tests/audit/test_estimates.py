@@ -64,12 +64,15 @@ def test_reviewers_are_measured_on_planted_items_and_an_answer_taken_back_does_n
 def test_each_control_stands_for_the_cells_it_was_drawn_from() -> None:
     controls = [_item(f"c{n}", "control", share=0.01) for n in range(50)]
     answers = _answers({f"c{n}": "has_not" if n < 5 else "has" for n in range(50)})
-    remaining = Estimator(controls).estimate(answers).remaining
+    found = Estimator(controls).estimate(answers)
+    remaining = found.remaining
     assert remaining is not None
     # 5 of 50 stand for 500 of 5,000 cells, less the 50 that are decided now.
     assert remaining.cells == pytest.approx(4_950)
     assert remaining.left.point == pytest.approx(495)
     assert remaining.left.low < 300
+    # Suspicion expected 25 wrong of the 50, borne out by 5: with one error's trust in the scan (5 + 1) / (25 + 1).
+    assert found.expected_left == pytest.approx(4_950 * 0.5 * 6 / 26)
     assert remaining.left.high > 800
 
 
