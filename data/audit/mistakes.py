@@ -73,7 +73,8 @@ def fit_mistakes(
             expected = observed.sum(axis=0, keepdims=True) * sizes[:, None] / max(len(who), 1)
             of_policies = observed.sum() * slips.base / slips.base.sum()
         policy_factors = _factors(observed.sum(axis=0), of_policies, 1.0, _POLICY_STRENGTH)
-        policy_factors /= (policy_factors * of_policies).sum() / max(of_policies.sum(), 1e-9)
+        # A mean of one, or they would raise the overall rate.
+        policy_factors /= np.average(policy_factors, weights=of_policies + 1e-9)
         if annotators is not None:
             by_annotator = _factors(observed.sum(axis=1), expected.sum(axis=1), 1.0, _ANNOTATOR_STRENGTH)
             mean = (by_annotator * sizes).sum() / max(len(who), 1)

@@ -105,7 +105,8 @@ def neighbour_vectors(
     if counts is not None:
         decomposition = require("sklearn.decomposition", "audit")
         size = min(topics, counts.shape[1] - 1, len(texts) - 1)
-        parts.append(decomposition.TruncatedSVD(size, n_iter=2, random_state=0).fit_transform(counts))
+        with np.errstate(invalid="ignore"):  # texts that are all alike have no variance to explain
+            parts.append(decomposition.TruncatedSVD(size, n_iter=2, random_state=0).fit_transform(counts))
     if not parts:  # hardly a word in any text: every record is as near as any other
         parts = [np.ones((len(texts), 1), dtype=np.float32)]
     unit = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts]
