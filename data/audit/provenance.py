@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..errors import AuditError
 from ..record import parse_record
 from .items import Answer, Cause, Item
 from .store import Scan
@@ -127,8 +129,14 @@ def _judges(journal: Iterable[Answer]) -> Mapping[Cell, set[str]]:
 def _labels(
     scan: Scan, wanted: set[str]
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...], Mapping[str, tuple[str, ...]]]]:
-    """Id, labels, unknown policies and evidence of the wanted records, as they were scanned."""
-    for stored in scan.records():
-        if stored.id in wanted:
-            record = parse_record(stored.fields, scan.taxonomy, row_number=stored.row + 1)
-            yield record.id, record.labels, record.unknown, record.evidence
+    """Id, labels, unknown policies and evidence of the wanted records, as they were scanned, in their order.
+
+    A record that was answered on in an earlier scan and is gone from the data has nothing left to change.
+    """
+    found = []
+    for record_id in wanted:
+        with suppress(AuditError):
+            found.append(scan.record(record_id))
+    for stored in sorted(found, key=lambda stored: stored.row):
+        record = parse_record(stored.fields, scan.taxonomy, row_number=stored.row + 1)
+        yield record.id, record.labels, record.unknown, record.evidence

@@ -197,6 +197,15 @@ def test_a_near_duplicate_follows_where_the_reviewer_was_told(tmp_path: Path, ta
     ]
 
 
+def test_answers_on_records_that_the_data_no_longer_has_change_nothing(
+    tmp_path: Path, taxonomy: Taxonomy
+) -> None:
+    path = tmp_path / "data.jsonl"
+    write_records(ROWS, path)
+    answers = [_answer("gone", "crimson", "has"), _answer("b", "walrus", "has_not")]
+    assert apply_audit(_audit(tmp_path / "audit", taxonomy, [path], answers), tmp_path / "out").cells == 1
+
+
 def test_data_that_changed_since_the_scan_is_refused_by_name(tmp_path: Path, taxonomy: Taxonomy) -> None:
     path = tmp_path / "data.jsonl"
     write_records(ROWS, path)
