@@ -25,7 +25,7 @@ _OTHERS = ((2, "control"), (1, "planted"))
 @dataclass(frozen=True)
 class World:
     """One kind of audit: the share of the labels that is wrong, and how often the reviewer overlooks a policy that holds
-    (`misses`) or sees one that does not (`alarms`)."""
+    (`misses`) or sees one that does not (`alarms`); where the scan is not `sharp`, its suspicion is chance."""
 
     cells: int
     wrong: float
@@ -34,16 +34,21 @@ class World:
     controls: int
     planted: int
     looks: int
+    sharp: bool = True
 
     def label(self) -> str:
         """The row's name in the table."""
-        return f"{100 * self.wrong:g} % | {100 * self.misses:g} % | {100 * self.alarms:g} %"
+        scan = "sharp" if self.sharp else "chance"
+        return f"{scan} | {100 * self.wrong:g} % | {100 * self.misses:g} % | {100 * self.alarms:g} %"
 
 
 WORLDS = [
     World(26_000, wrong, misses, alarms, controls=400, planted=100, looks=1_700)
     for wrong in (0.002, 0.01, 0.03)
     for misses, alarms in ((0.0, 0.0), (0.05, 0.0), (0.1, 0.002), (0.2, 0.01))
+] + [
+    World(26_000, wrong, 0.05, 0.0, controls=400, planted=100, looks=1_700, sharp=False)
+    for wrong in (0.002, 0.01, 0.03)
 ]
 
 
@@ -61,7 +66,7 @@ def draw_cells(world: World, generator: np.random.Generator) -> Cells:
     given = generator.random(world.cells) < 0.1
     wrong = generator.random(world.cells) < world.wrong * np.where(given, 3.0, 7.0 / 9.0)
     evidence = np.where(
-        wrong, generator.normal(2.5, 1.2, world.cells), generator.normal(0.0, 1.0, world.cells)
+        wrong & world.sharp, generator.normal(2.5, 1.2, world.cells), generator.normal(0.0, 1.0, world.cells)
     )
     odds = np.log(world.wrong / (1.0 - world.wrong)) + 1.6 * (evidence - 1.25)
     return Cells(given, wrong, 1.0 / (1.0 + np.exp(-odds)))
@@ -176,9 +181,9 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=100, help="simulated audits per row")
     audits = parser.parse_args().audits
     print(
-        "| wrong labels | reviewer misses | false alarms | errors left | by suspicion | by controls | interval | covered |"
+        "| scan | wrong labels | reviewer misses | false alarms | errors left | by suspicion | by controls | interval | covered |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     hits = []
     for world in WORLDS:
         outcomes = [simulate(world, seed) for seed in range(audits)]

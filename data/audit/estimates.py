@@ -10,12 +10,11 @@ import numpy as np
 from .intervals import Interval, share_interval
 from .items import SUSPECTS, Answer, Cause, Item
 from .remaining import Controls, Remaining, Skill, errors_left
+from .stopping import StopRule, advice, left_words
 from .store import Scan
 from .verdicts import standing, verdicts
 
 NEXT_LOOKS = 50
-LEAST_LOOKS = 50
-"""Before so many decided suspects, nothing is said of stopping."""
 
 Cell = tuple[str, str]
 
@@ -42,14 +41,6 @@ class ReviewerAccuracy:
     right: int
     accuracy: Interval
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StopRule:
-    """When to stop: fewer than `errors_per_minute` are still found, or surely less than `share_left` of the cells is wrong."""
-
-    errors_per_minute: float = 0.1
-    share_left: float = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +111,9 @@ class Estimator:
         expected = self._expected_left(unreached, settled, found)
         looks, wrong = self._next_looks(decisions, queues)
         minutes = looks * _median_seconds(journal[-200:]) / 60.0
-        left = _left_words(remaining, expected)
-        stop, advice = _advice(queues, remaining, left, (looks, wrong, minutes), rule or StopRule())
+        left = left_words(remaining, expected)
+        known = sum(queue.decided for queue in queues)
+        stop, words = advice(known, remaining, left, (looks, wrong, minutes), rule or StopRule())
         return Estimates(
             decided=len(settled),
             wrong=len(found),
@@ -134,7 +126,7 @@ class Estimator:
             next_wrong=wrong,
             next_minutes=minutes,
             stop=stop,
-            advice=advice,
+            advice=words,
         )
 
     def _item(self, cell: Cell) -> Item:
@@ -264,44 +256,3 @@ def _queue_yield(
 def _median_seconds(answers: Sequence[Answer]) -> float:
     times = [answer.milliseconds for answer in answers if answer.answer not in ("undo", "comment")]
     return float(np.median(times)) / 1000.0 if times else math.nan
-
-
-def _advice(
-    queues: Sequence[QueueYield],
-    remaining: Remaining | None,
-    left: str,
-    upcoming: tuple[int, float, float],
-    rule: StopRule,
-) -> tuple[bool, str]:
-    """Whether to stop, and why or why not, in words.
-
-    :param left: what is left, in words; `upcoming`: looks, errors expected in them, minutes they take.
-    """
-    looks, wrong, minutes = upcoming
-    if not looks:
-        return True, f"All suspects are decided. {left}"
-    if sum(queue.decided for queue in queues) < LEAST_LOOKS or math.isnan(minutes):
-        return False, f"Go on: it takes {LEAST_LOOKS} decided suspects to say when to stop."
-    if remaining and remaining.left.high < rule.share_left * remaining.cells:
-        return True, (f"You can stop. {left} That is under the target of {_percent(rule.share_left)}.")
-    found = f"the next {looks} looks should find about {wrong:.1f} errors"
-    rate = wrong / minutes if minutes else math.inf
-    pace = f", {rate:.2g} a minute" if minutes else ""
-    if rate < rule.errors_per_minute:
-        return True, f"You can stop: {found}{pace}, under the floor of {rule.errors_per_minute:g}. {left}"
-    return False, f"Go on: {found}{pace}. {left}"
-
-
-def _left_words(remaining: Remaining | None, expected: float) -> str:
-    if remaining is None:
-        return "How many errors are left cannot be said before control items are answered."
-    left, cells = remaining.left, remaining.cells
-    share = f", at most {_percent(left.high / cells)}" if cells else ""
-    return (
-        f"In {cells:,.0f} cells that nobody looked at, suspicion expects {expected:,.0f} errors; random controls "
-        f"alone say {left.point:,.0f} ({left.low:,.0f} to {left.high:,.0f}{share})."
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"

@@ -9,6 +9,7 @@ from .estimates import Estimates, Estimator
 from .intervals import Interval, share_interval
 from .items import Answer, Item
 from .provenance import Change, changes
+from .stopping import StopRule
 from .store import Scan
 from .verdicts import latest_answers, standing, verdicts
 
@@ -60,7 +61,7 @@ class Tables:
     disputed: tuple[Cell, ...]
 
 
-def audit_tables(scan: Scan, answers: Sequence[Answer]) -> Tables:
+def audit_tables(scan: Scan, answers: Sequence[Answer], rule: StopRule | None = None) -> Tables:
     """Read scan and answers once and count everything."""
     items = [item for _, item in scan.items()]
     found = changes(scan, answers)
@@ -71,7 +72,7 @@ def audit_tables(scan: Scan, answers: Sequence[Answer]) -> Tables:
     contradicting = {(i.record, i.policy) for i in items if i.cause == "contradicting_duplicates"}
     sizes = Counter(data.groups.values())
     return Tables(
-        estimates=Estimator(items).estimate(answers),
+        estimates=Estimator(items).estimate(answers, rule),
         changes=tuple(found),
         reviewers=agreement(votes.values()),
         reviewers_by_policy={policy: agreement(cells) for policy, cells in by_policy(votes).items()},

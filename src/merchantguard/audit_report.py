@@ -6,6 +6,7 @@ from typing import Any
 
 from .audit_page import page_title, write_audit_page
 from .data.audit.journal import Journal
+from .data.audit.stopping import StopRule
 from .data.audit.store import Scan
 from .data.audit.tables import Tables, audit_tables
 from .data.errors import AuditError
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `label-audit report`."""
     parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
     parser.add_argument("--out", type=Path, help="the HTML file; default: report.html in the audit's folder")
+    parser.add_argument(
+        "--errors-per-minute", type=float, default=0.1, help="stop when fewer are found in a minute (0.1)"
+    )
+    parser.add_argument(
+        "--share-left", type=float, default=0.005, help="stop when surely fewer cells are wrong (0.005)"
+    )
     parser.add_argument("--retrain", action="store_true", help="train on given and corrected labels, compare")
     parser.add_argument(
         "--config", type=Path, help="settings file of --retrain; without it the defaults apply"
@@ -45,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     scan, journal = Scan(args.audit), Journal(args.audit)
     try:
         answers = journal.answers()
-        tables = audit_tables(scan, answers)
+        tables = audit_tables(scan, answers, StopRule(args.errors_per_minute, args.share_left))
         retraining = _retrain(args, scan, answers, tables, seeds) if args.retrain else None
         out = args.out or args.audit / "report.html"
         title = page_title(scan.taxonomy, tables.records)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from audit_estimates import WORLDS, Outcome, simulate
 
-from merchantguard.data.audit.estimates import Estimator, StopRule
+from merchantguard.data.audit.estimates import Estimator
 from merchantguard.data.audit.intervals import share_interval, weighted_count_confidence
 from merchantguard.data.audit.items import Answer, AnswerKind, Item
+from merchantguard.data.audit.stopping import StopRule
 
 
 def _item(record: str, cause: str, *, given: bool = True, **fields: object) -> Item:
