@@ -89,6 +89,7 @@ class Trainer:
         self.average = WeightAverage(model, optim.ema) if optim.ema else None
         self.best: dict[str, Tensor] = {}
         self.watch: Callable[[Sequence[int], Tensor], None] | None = None  # sees each micro-batch's logits
+        self.after_evaluation: Callable[[dict[str, Any]], None] | None = None  # sees each row of the log
         self.progress = Progress(per_step=self.plan.per_step)
 
     def _total_steps(self) -> int:
@@ -185,6 +186,8 @@ class Trainer:
             write_text(self.folder / "log.jsonl", log_lines(progress.log))
         if progress.without_better >= self.settings.loop.patience:
             progress.finished = True
+        if self.after_evaluation is not None:
+            self.after_evaluation(row)
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ..data.errors import RunError
+from ..data.extras import require
 from ..data.files import write_json
 from ..data.record import Record
 from . import run_files as names
@@ -62,6 +64,9 @@ def _prepare_folder(folder: Path, *, resume: bool) -> None:
 
 
 def _accelerator(settings: Settings, folder: Path) -> Accelerator:
+    for tracker in settings.loop.trackers:
+        # accelerate would only warn of a tracker that is not installed, and train untracked.
+        require(tracker, "train" if tracker == "tensorboard" else "tracking")
     accelerator = Accelerator(
         cpu=on_cpu(),
         # No buffer changes in training; and processes may call the model a different number of times in a micro-batch.
@@ -89,6 +94,7 @@ def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict
             versions=versions if split == "train" else (),
         )
         for split in SPLIT_NAMES
+        if split in data.records
     }
 
 
@@ -100,8 +106,12 @@ def fit_splits(
     mark: str,
     resume: bool,
     watch: Callable[[Sequence[int], torch.Tensor], None] | None = None,
+    after_evaluation: Callable[[dict[str, Any]], None] | None = None,
 ) -> Trained | None:
-    """Train, predict every held-out split, save the model; None on processes other than the first."""
+    """Train, predict every held-out split that `data` has, save the model; None on processes other than the first.
+
+    :param after_evaluation: sees each row of the log; what it raises ends training.
+    """
     accelerator = _accelerator(settings, folder)
     if accelerator.is_main_process:
         save_tokenizer(settings.model, folder / names.TOKENIZER)
@@ -127,7 +137,7 @@ def fit_splits(
         folder=folder,
         fingerprint=mark,
     )
-    trainer.watch = watch
+    trainer.watch, trainer.after_evaluation = watch, after_evaluation
     if resume:
         trainer.resume()
     best = trainer.fit()
@@ -147,6 +157,7 @@ def fit_splits(
     predictions = {
         split: _predict(model, settings, tables[split], data.records[split], data)
         for split in SPLIT_NAMES[1:]
+        if split in data.records
     }
     accelerator.end_training()
     if not accelerator.is_main_process:
