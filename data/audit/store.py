@@ -91,8 +91,8 @@ def write_scan(
 
 def _record_rows(records: Sequence[Record], duplicates: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
     for row, (record, group) in enumerate(zip(records, duplicates, strict=True)):
-        # ASCII escapes keep half surrogate pairs, which SQLite's UTF-8 cannot.
-        yield row, record.id, int(group), json.dumps(record_to_row(record))
+        # ASCII escapes keep half surrogate pairs, which SQLite's UTF-8 cannot. Parquet's extra fields may hold dates and more.
+        yield row, record.id, int(group), json.dumps(record_to_row(record), default=str)
 
 
 def _values(item: Item) -> list[Any]:

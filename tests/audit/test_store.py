@@ -1,5 +1,6 @@
 """The scan of an audit on disk."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_a_scan_reads_back_as_it_was_written(tmp_path: Path, taxonomy_file: Path
     assert stored.fields["text"] == "half a pair: \ud83d"
     record = parse_record(stored.fields, scan.taxonomy, row_number=1)
     assert record_to_row(record) == stored.fields
+
+
+def test_a_field_that_json_has_no_type_for_is_kept_as_text(tmp_path: Path, taxonomy_file: Path) -> None:
+    taxonomy = load_taxonomy(taxonomy_file)
+    row = {"id": "a", "text": "x", "labels": [], "seen": datetime(2026, 3, 1), "raw": b"1"}
+    record = parse_record(row, taxonomy, row_number=1)
+    write_scan(tmp_path, taxonomy=taxonomy, records=[record], duplicates=[0], items=[], about={})
+    assert Scan(tmp_path).record("a").fields["seen"] == "2026-03-01 00:00:00"
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, taxonomy_file: Path) -> None:
