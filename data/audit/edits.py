@@ -193,7 +193,7 @@ def _edit_parquet(source: Path, target: Path, rows: Rows) -> None:
     parquet = require("pyarrow.parquet", "cli")
     with parquet.ParquetFile(source) as file:
         table = file.read()
-        codec = file.metadata.row_group(0).column(0).compression if file.metadata.num_row_groups else "SNAPPY"
+        codec = file.metadata.row_group(0).column(0).compression
     metadata = table.schema.metadata
     for key in dict.fromkeys(key for fields in rows.values() for key in fields):
         old = table[key].to_pylist() if key in table.column_names else [None] * len(table)
@@ -201,6 +201,7 @@ def _edit_parquet(source: Path, target: Path, rows: Rows) -> None:
             if key in fields:
                 old[number - 1] = fields[key]
         table = _with_column(table, key, old, source)
+    codec = "NONE" if codec == "UNCOMPRESSED" else codec  # read and written under two names
     parquet.write_table(table.replace_schema_metadata(metadata), target, compression=codec)
 
 
@@ -209,7 +210,7 @@ def _with_column(table: Any, key: str, values: list[Any], source: Path) -> Any:
     arrow = require("pyarrow", "cli")
     place = table.schema.get_field_index(key)
     kind = table.schema.field(place).type if place >= 0 else None
-    if kind is None:
+    if kind is None or arrow.types.is_null(kind):
         kind = arrow.list_(arrow.string()) if key in ("labels", "unknown") else arrow.string()
     if arrow.types.is_string(kind) or arrow.types.is_large_string(kind):
         values = [_table_text(key, value) for value in values]

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from merchantguard.audit_cli import main
 from merchantguard.data.audit.apply import CHANGES, PROVENANCE, apply_audit, revert_data
@@ -158,6 +160,54 @@ def test_a_table_without_labels_stays_unlabelled_where_nobody_decided(
     a, b = read_records(applied.files, taxonomy).records
     assert (a.labels, a.unknown) == (("crimson",), ("walrus",))
     assert (b.labels, b.unknown) == ((), ("crimson", "walrus"))
+
+
+@pytest.mark.parametrize("codec", ["NONE", "ZSTD"])
+@pytest.mark.parametrize("nested", ["text", "map", "struct"])
+def test_parquet_keeps_its_types_compression_and_metadata(
+    tmp_path: Path, taxonomy: Taxonomy, nested: str, codec: str
+) -> None:
+    quotes = pa.list_(pa.string())
+    kinds: dict[str, tuple[Any, Any, list[Any], list[Any]]] = {
+        "text": (pa.string(), pa.large_string(), ["crimson;walrus", None], ['{"crimson": ["one"]}', None]),
+        "map": (
+            pa.large_list(pa.string()),
+            pa.map_(pa.string(), quotes),
+            [["crimson", "walrus"], None],
+            [[("crimson", ["one"])], None],
+        ),
+        "struct": (
+            pa.list_(pa.dictionary(pa.int32(), pa.string())),
+            pa.struct([("crimson", quotes), ("walrus", quotes)]),
+            [["crimson", "walrus"], None],
+            [{"crimson": ["one"], "walrus": ["one"]}, None],
+        ),
+    }
+    label_type, evidence_type, labels, evidence = kinds[nested]
+    table = pa.table(
+        {
+            "id": pa.array([1, 2], pa.int16()),
+            "text": ["one", "two"],
+            "labels": pa.array(labels, label_type),
+            "unknown": pa.array([None, None], pa.null()),
+            "evidence": pa.array(evidence, evidence_type),
+            "seen": pa.array([1, None], pa.timestamp("us")),
+        }
+    ).replace_schema_metadata({"kept": "yes"})
+    path = tmp_path / "data.parquet"
+    parquet.write_table(table, path, compression=codec)
+    answers = [_answer("1", "crimson", "has_not"), _answer("2", "walrus", "has")]
+    applied = apply_audit(_audit(tmp_path / "audit", taxonomy, [path], answers), tmp_path / "out")
+    new = parquet.read_table(applied.files[0])
+    for column in ("id", "text", "labels", "evidence", "seen"):
+        assert new.schema.field(column).type == table.schema.field(column).type
+    assert new.schema.metadata == {b"kept": b"yes"}
+    assert new.select(["id", "text", "seen"]).equals(table.select(["id", "text", "seen"]))
+    stored = parquet.ParquetFile(applied.files[0]).metadata.row_group(0).column(0).compression
+    assert stored == {"NONE": "UNCOMPRESSED"}.get(codec, codec)
+    one, two = read_records(applied.files, taxonomy, strict=True).records
+    assert (one.labels, set(one.evidence)) == (("walrus",), {"walrus"} if nested == "struct" else set())
+    assert (two.labels, two.unknown) == (("walrus",), ("crimson",))
 
 
 def test_planted_items_and_single_opinions_change_nothing_when_two_are_asked_for(
