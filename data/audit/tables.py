@@ -76,7 +76,7 @@ def audit_tables(scan: Scan, answers: Sequence[Answer], rule: StopRule | None = 
         changes=tuple(found),
         reviewers=agreement(votes.values()),
         reviewers_by_policy={policy: agreement(cells) for policy, cells in by_policy(votes).items()},
-        with_labels=agreement(_controls_with_labels(items, decided)),
+        with_labels=agreement(_controls_with_labels(items, decided, answers)),
         annotators=agreement(data.annotators_votes()),
         reliability=_reliability(data, decided, items),
         errors=Counter((change.policy, change.cause or "none") for change in found),
@@ -138,12 +138,20 @@ def _votes(answers: Sequence[Answer]) -> dict[Cell, list[bool]]:
     return votes
 
 
-def _controls_with_labels(items: Iterable[Item], decided: Mapping[Cell, bool | None]) -> list[list[bool]]:
-    """Label and verdict of each control: of suspects the labels are the worst there are, they would say nothing of all."""
+def _controls_with_labels(
+    items: Iterable[Item], decided: Mapping[Cell, bool | None], answers: Sequence[Answer]
+) -> list[list[bool]]:
+    """Label and verdict of each cell that was met as a control: those met as suspects are the worst there are, and say
+    nothing of the rest."""
+    met: dict[Cell, object] = {}
+    for answer in standing(answers):
+        met.setdefault((answer.record, answer.policy), answer.shown.get("cause", "control"))
     return [
-        [item.given, bool(decided[item.record, item.policy])]
+        [item.given, bool(decided[cell])]
         for item in items
-        if item.cause == "control" and (item.record, item.policy) in decided
+        if item.cause == "control"
+        and (cell := (item.record, item.policy)) in decided
+        and met.get(cell) == "control"
     ]
 
 

@@ -18,6 +18,7 @@ from .train.page import visible, write_page
 
 _SHOWN_CHANGES = 100
 _SHOWN_ANNOTATORS = 30
+_LEAST_CELLS = 5
 CAUSE_TITLES = {
     "wrong_positive": "Wrong positive",
     "missing_positive": "Missing positive",
@@ -116,11 +117,13 @@ def _alpha_card(name: str, found: Agreement) -> dict[str, str]:
 def _agreements(tables: Tables, titles: Mapping[str, str]) -> list[tuple[str, Agreement]]:
     rows = [
         ("Reviewers, cells that two or more judged", tables.reviewers),
-        ("Given labels and reviewers, on random controls", tables.with_labels),
+        ("Given labels and reviewers, on cells met as controls", tables.with_labels),
         ("Annotators, on near-duplicates that several labelled", tables.annotators),
     ]
     by_policy = sorted(tables.reviewers_by_policy.items(), key=lambda pair: -pair[1].cells)
-    rows += [(f"Reviewers: {titles[policy]}", found) for policy, found in by_policy if found.cells]
+    rows += [
+        (f"Reviewers: {titles[policy]}", found) for policy, found in by_policy if found.cells >= _LEAST_CELLS
+    ]
     return [row for row in rows if row[1].cells]
 
 
@@ -130,7 +133,7 @@ def _worst_reliability(
     """Cells of the annotator x policy table, least surely right first; those with nothing wrong are left out."""
     found = [row for row in rows if row.right.point < 1.0]
     found.sort(key=lambda row: (row.right.high, row.right.point))
-    return [(visible(row.annotator, 60), titles[row.policy], row) for row in found[:50]]
+    return [(visible(row.annotator, 60), titles[row.policy], row) for row in found[:_SHOWN_ANNOTATORS]]
 
 
 def _errors(changes: Sequence[Change], titles: Mapping[str, str]) -> list[dict[str, Any]]:
