@@ -47,19 +47,19 @@ def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
         if row.fields is None:
             yield BadRow(row.number, row.reason, row.raw_text(2_000))
             continue
-        cells = {str(key).partition(" (")[0]: str(value).strip() for key, value in row.fields.items()}
+        cells = {str(key).partition(" (")[0]: str(value) for key, value in row.fields.items()}
         if missing := [name for name in ("record", "policy") if name not in cells]:
             yield BadRow(row.number, f"the cell {missing[0]} is empty", row.raw_text(2_000))
             continue
-        who = cells.get("reviewer", "")
+        who = cells.get("reviewer", "").strip()
         yield Returned(
             row=row.number,
             record=cells["record"],
             policy=cells["policy"],
-            answer=cells.get("answer", ""),
+            answer=cells.get("answer", "").strip(),
             reviewer=names.get(who) or who,
             comment=cells.get("comment", ""),
-            at=cells.get("at", ""),
+            at=cells.get("at", "").strip(),
             blind="given" not in cells,
             raw=row.raw_text(2_000),
         )

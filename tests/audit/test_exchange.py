@@ -9,10 +9,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from merchantguard.audit_cli import main
+from merchantguard.data.audit import answer_table
+from merchantguard.data.audit.exchange import add_answers, tasks
 from merchantguard.data.audit.items import Item
 from merchantguard.data.audit.journal import Journal
+from merchantguard.data.audit.store import Scan, write_scan
+from merchantguard.data.policy import load_taxonomy
+from merchantguard.data.readers import read_records, write_records
+from merchantguard.data.rows import open_rows
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -185,6 +193,43 @@ def test_a_table_is_defused_and_comes_back_as_it_was(audit: Path) -> None:
     for _ in range(2):
         assert main(["import", str(audit), str(path), "--reviewer", "maria"]) == 0
     assert _answers(audit) == [("maria", FORMULA, "crimson", "has_not", "=SUM(A1)")]
+
+
+PRINTABLE = st.characters(exclude_categories=("Cc", "Cs"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ids=st.lists(st.text(PRINTABLE, min_size=1, max_size=8), min_size=1, max_size=4, unique=True),
+    comment=st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12),
+    lead=st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "'="]),
+)
+def test_a_table_brings_answers_back_to_their_records_whatever_stands_in_it(
+    tmp_path_factory: pytest.TempPathFactory, taxonomy_file: Path, ids: list[str], comment: str, lead: str
+) -> None:
+    folder = tmp_path_factory.mktemp("case")
+    records = [{"id": lead.strip() + name, "text": f"{lead}{name} x", "labels": []} for name in ids]
+    data = folder / "data.jsonl"
+    write_records(records, data)
+    taxonomy = load_taxonomy(taxonomy_file)
+    read = read_records([data], taxonomy, strict=True)
+    items = [_item(record.id, "crimson", False) for record in read.records]
+    write_scan(
+        folder, taxonomy=taxonomy, records=read.records, duplicates=range(len(items)), items=items, about={}
+    )
+    scan, journal = Scan(folder), Journal(folder)
+    answer_table.write(folder, tasks(scan, []), show_given=False)
+    rows = [dict(row.fields or {}) for row in open_rows(folder / "tasks.csv")]
+    said = f"{lead}{comment}"
+    write_records([row | {"answer": "has", "comment": said} for row in rows], folder / "back.csv")
+    bad: list[Any] = []
+    found = answer_table.read(folder / "back.csv", {})
+    counts = add_answers(journal, scan, found, tool="csv", reviewer="ann", on_bad=bad.append)
+    assert (counts.new, bad) == (len(ids), [])
+    answers = journal.answers()
+    journal.close()
+    assert {answer.record for answer in answers} == {record.id for record in read.records}
+    assert {answer.comment for answer in answers} == {said}
 
 
 def test_bad_rows_are_named_and_set_aside_and_the_rest_goes_on(
