@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from merchantguard.data.audit.neighbours import neighbour_vectors
 from merchantguard.data.stratify import assign_groups
 from merchantguard.data.text import clean
 from merchantguard.train.calibration import fit_calibration
@@ -36,20 +37,16 @@ class OutOfFold:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The encoder's vectors (N, 384) float32 and all features (N, D), of which the last is 1."""
+    """The encoder's vectors (N, 384) float32, those that `label-audit scan` seeks neighbours by, and what the linear model
+    reads, (N, D), of which the last is 1."""
 
     vectors: NDArray[np.float32]
+    neighbour_vectors: NDArray[np.float32]
     features: Floats
-
-    @property
-    def neighbour_vectors(self) -> NDArray[np.float32]:
-        """The features scaled to length 1, float32 (N, D - 1)."""
-        plain = self.features[:, :-1].astype(np.float32)
-        return plain / np.linalg.norm(plain, axis=1, keepdims=True)
 
     def rows(self, keep: NDArray[np.bool_]) -> "Inputs":
         """Those of some rows."""
-        return Inputs(self.vectors[keep], self.features[keep])
+        return Inputs(self.vectors[keep], self.neighbour_vectors[keep], self.features[keep])
 
 
 def inputs_of(case: Case, cache: Path | None) -> Inputs:
@@ -66,7 +63,8 @@ def inputs_of(case: Case, cache: Path | None) -> Inputs:
     topics = TruncatedSVD(min(300, counts.shape[1] - 1), random_state=0).fit_transform(counts)
     vectors = _vectors(texts, cache)
     # Both parts are scaled up: features of length 1 would need coefficients that the regularisation forbids.
-    return Inputs(vectors, np.hstack([5.0 * normalize(topics), 5.0 * vectors, np.ones((len(topics), 1))]))
+    features = np.hstack([5.0 * normalize(topics), 5.0 * vectors, np.ones((len(topics), 1))])
+    return Inputs(vectors, neighbour_vectors(texts, vectors), features)
 
 
 def _vectors(texts: list[str], cache: Path | None) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What ranking costs once probabilities are there: seconds and peak memory by records, and what that comes to for a million."""
+"""What ranking costs once probabilities are there: processor seconds and peak memory by records, and what that comes to for a million."""
 
 import multiprocessing
 import time
@@ -18,7 +18,9 @@ SIZES = (1_000, 10_000, 30_000, 100_000)
 
 def speed(largest: int) -> None:
     """Each size in a process of its own; a million by the growth between the two largest."""
-    print("| records | neighbours, s | ranking, s | peak MB | of these input |\n|---|---|---|---|---|")
+    print(
+        "| records | neighbours, CPU s | ranking, CPU s | peak MB | of these input |\n|---|---|---|---|---|"
+    )
     rows = []
     for size in (size for size in SIZES if size <= largest):
         context = multiprocessing.get_context("spawn")
@@ -40,7 +42,7 @@ def speed(largest: int) -> None:
 
 
 def timed(size: int) -> tuple[float, float, float, float]:
-    """Seconds for neighbours and for the rest, peak memory of the process and what it held before, in MB."""
+    """Processor seconds for neighbours and for the rest, peak memory of the process and what it held before, in MB."""
     draw = np.random.default_rng(0)
     centres = draw.normal(size=(POLICIES, WIDTH)).astype(np.float32)
     truth = draw.random((size, POLICIES)) < 0.05
@@ -53,9 +55,9 @@ def timed(size: int) -> tuple[float, float, float, float]:
     groups = np.arange(size)
     annotators = tuple(f"annotator-{number}" for number in draw.integers(12, size=size))
     held = _peak_mb()
-    started = time.perf_counter()
+    started = time.process_time()
     neighbours = nearest(vectors, groups)
-    sought = time.perf_counter()
+    sought = time.process_time()
     ranking = rank_cells(cells, neighbours, margins=margins, annotators=annotators)
     contradictions(cells, groups, ranking.suspicion)
-    return sought - started, time.perf_counter() - sought, _peak_mb(), held
+    return sought - started, time.process_time() - sought, _peak_mb(), held

@@ -96,7 +96,7 @@ def _all(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 def neighbour_vectors(
     texts: Sequence[str], encoded: NDArray[np.float32] | None = None, *, topics: int = 200
 ) -> NDArray[np.float32]:
-    """Vectors (N, D) of length 1 to seek neighbours by: latent semantic analysis of words and word pairs, beside the encoder's.
+    """Vectors (N, D) of length 1 to seek neighbours by: latent semantic analysis of the words, beside the encoder's.
 
     :param encoded: an encoder's vectors (N, H) of length 1, where they are at hand.
     """
@@ -114,11 +114,9 @@ def neighbour_vectors(
 
 
 def _word_counts(texts: Sequence[str]) -> Any:
-    """TF-IDF of words and word pairs, scipy sparse (N, F); None where there are not three that two texts share."""
+    """TF-IDF of words, scipy sparse (N, F); None where there are not three that two texts share."""
     text = require("sklearn.feature_extraction.text", "audit")
-    vectorizer = text.TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, min_df=2, max_features=50_000, dtype=np.float32
-    )
+    vectorizer = text.TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=50_000, dtype=np.float32)
     try:
         counts = vectorizer.fit_transform(texts)
     except ValueError:  # no word is left
