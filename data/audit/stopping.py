@@ -49,11 +49,10 @@ def left_words(remaining: Remaining | None, expected: float) -> str:
     """What is left: what suspicion expects, what the controls prove."""
     if remaining is None:
         return "How many errors are left cannot be said before control items are answered."
-    left, cells = remaining.left, remaining.cells
-    share = f", at most {_percent(left.high / cells)}" if cells else ""
+    left = remaining.left
     return (
-        f"In {cells:,.0f} cells that nobody looked at, suspicion expects {expected:,.0f} errors; random controls "
-        f"alone say {left.point:,.0f} ({left.low:,.0f} to {left.high:,.0f}{share})."
+        f"Left in {remaining.cells:,.0f} unseen cells: {expected:,.0f} errors by suspicion, {left.point:,.0f} "
+        f"({left.low:,.0f} to {left.high:,.0f}) by random controls."
     )
 
 
