@@ -9,23 +9,24 @@ from ..data.corpus_files import corpus_paths
 from ..data.errors import StorageError
 from ..data.files import atomic_folder, sha256_file, write_json, write_text
 from ..data.readers import read_records
+from ..data.record import Record
 from ..data.text import CLEANING_VERSION
+from ..data.windows import WindowTokenizer
 from ..serve.bundle import DOCUMENT, FORMAT_VERSION, MODEL, TOKENIZER, Bundle, parse_document, read_bundle
 from ..train.model import PolicyModel
 from ..train.predictions import Predictions
 from ..train.run import LoadedRun
 from ..train.run_files import PREDICTIONS
 from .card import model_card
-from .graph import can_fuse, write_first_stage, write_fused_graph, write_graph
+from .first_stage import BranchStage, StageData, fit_stage, own_stage, stage_fields, write_stage
+from .graph import can_fuse, write_fused_graph, write_graph
 from .merge import merge_adapter
 from .parity import TOLERANCE
 from .variants import (
-    FIRST_STAGE,
     FUSED,
     INT8,
     Proven,
     decision_fields,
-    first_stage_fields,
     prove_exact,
     prove_reduced,
     write_quantised,
@@ -44,6 +45,7 @@ def export_bundle(
     *,
     fused: bool = True,
     int8: bool = False,
+    stream: Sequence[Record] = (),
     texts: Sequence[str] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Bundle:
@@ -51,8 +53,10 @@ def export_bundle(
 
     :param fused: also write the graph with ONNX Runtime's fusions, where it has some for the encoder.
     :param int8: also try an int8 graph, which is written where a variant of it passes its gate.
+    :param stream: records, of both kinds, like those that will be scored: a cascade's first stage is fitted on them.
     :param texts: what parity is checked on; by default held-out texts of the run.
     :raises ParityError: if a graph does not give the run's probabilities and decisions; `path` is unchanged.
+    :raises RecordError: if the stream cannot fit and certify a first stage.
     :raises StorageError: if `path` is a folder of something else, or cannot be written.
     """
     path = Path(path)
@@ -65,7 +69,10 @@ def export_bundle(
         write_graph(merged, folder / MODEL)
         if fused and can_fuse(merged):
             write_fused_graph(merged, folder / FUSED)
-        staged = write_first_stage(merged, folder / FIRST_STAGE)
+        divided = StageData.divide(stream, run) if stream else None
+        stage = own_stage(merged) if divided is None else _fitted(divided, run, merged)
+        if stage is not None:
+            write_stage(stage, merged, folder)
         document = bundle_document(run) | {"files": hashes(folder)}
         bundle = parse_document(document, folder)
         exact = prove_exact(run, bundle, texts, tolerance)
@@ -73,12 +80,23 @@ def export_bundle(
         document["parity"] = [parity.to_json() for parity in exact.parity]
         document["variants"] = exact.entries + reduced.entries
         document["variants_left_out"] = exact.left_out + reduced.left_out
-        if staged and (stage := first_stage_fields(run, bundle)):
-            document["first_stage"] = stage
+        if stage is not None:
+            fields = stage_fields(run, bundle, divided.certifying if divided else ())
+            document |= {} if fields is None else {"first_stage": fields}
         write_text(folder / CARD, model_card(document))
         write_json(folder / DOCUMENT, document | {"files": hashes(folder)})
         read_bundle(folder)
     return read_bundle(path)
+
+
+def _fitted(divided: StageData, run: LoadedRun, merged: PolicyModel) -> BranchStage:
+    tokenizer = WindowTokenizer.from_file(
+        run.tokenizer_path,
+        window_tokens=run.window_tokens,
+        stride_tokens=run.stride_tokens,
+        max_windows=run.max_windows,
+    )
+    return fit_stage(divided.fitted, tokenizer, vocabulary=merged.vocabulary)
 
 
 def _reduce(

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 EPILOG = """\
-example:
+examples:
   merchantguard export runs/quickstart bundle/
+  merchantguard export runs/quickstart bundle/ --stream labelled.jsonl
 
 exit status: 0 the bundle is written; anything else: it is not, and what was there before is unchanged.
 """
@@ -21,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also try an int8 graph: minutes more, and written only where it decides as float32 does",
     )
+    parser.add_argument(
+        "--stream",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        default=(),
+        help="labelled records like the texts that will be scored: fits the first stage of a cascade on them",
+    )
     parser.add_argument("--no-fused", action="store_true", help="write only model.onnx, no faster variant")
 
 
@@ -29,11 +38,14 @@ def main(args: argparse.Namespace) -> int:
 
     :raises MerchantGuardError: if the run is not usable, the graph fails parity or a file cannot be written.
     """
+    from ..data.readers import read_records
     from ..train.run import load_run
     from .bundle import export_bundle
 
     print(f"exporting {args.run}; this takes a minute", file=sys.stderr)
-    bundle = export_bundle(load_run(args.run), args.bundle, fused=not args.no_fused, int8=args.int8)
+    run = load_run(args.run)
+    stream = read_records(args.stream, run.taxonomy, strict=True).records if args.stream else ()
+    bundle = export_bundle(run, args.bundle, fused=not args.no_fused, int8=args.int8, stream=stream)
     for parity in bundle.document["parity"]:
         print(
             f"{parity['graph']}: probabilities within {parity['max_difference']:.1e} of the trained model's on "

@@ -14,7 +14,6 @@ import torch
 from ..data.extras import require
 from ..serve.session import CONTRIBUTIONS, OUTPUTS
 from ..train.model import PolicyModel
-from ..train.ngrams import NgramBranch
 from .contributions import Explained, has_contributions
 from .merge import example_inputs
 
@@ -54,34 +53,6 @@ def _explained(merged: PolicyModel) -> tuple[torch.nn.Module, tuple[str, ...]]:
     return Explained(merged).eval(), (*outputs, CONTRIBUTIONS)
 
 
-class _FirstStage(torch.nn.Module):
-    """The n-gram branch's suspicion of a window, (B, 1): its score of some violation and half its highest policy.
-
-    Of gate, highest policy, logsumexp and sums of them this ranks compliant merchants by other writers lowest (AUROC
-    0.907; gate alone 0.894, highest policy alone 0.853).
-    """
-
-    def __init__(self, branch: NgramBranch, *, gated: bool) -> None:
-        super().__init__()
-        self.branch, self.gated = branch, gated
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        scores = self.branch(input_ids, attention_mask)
-        if not self.gated:
-            return scores.amax(dim=1, keepdim=True)
-        return scores[:, -1:] + 0.5 * scores[:, :-1].amax(dim=1, keepdim=True)
-
-
-def write_first_stage(merged: PolicyModel, path: Path) -> bool:
-    """Write the graph of a cascade's first stage; False, and nothing, where the model has no n-gram branch."""
-    if merged.ngrams is None or merged.mixture is None:
-        return False
-    stage = _FirstStage(merged.ngrams, gated=merged.mixture.gated)
-    with quiet():
-        _trace(stage, example_inputs(merged, batch=3, length=8), OUTPUTS["max"], path)
-    return True
-
-
 def can_fuse(merged: PolicyModel) -> bool:
     """Whether ONNX Runtime has attention fusions for this encoder and the graph can hold its weights."""
     encoder: Any = merged.encoder
@@ -102,7 +73,7 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, quiet():
             traced = Path(folder) / "traced.onnx"
             model, outputs = _explained(merged)
-            _trace(model, example_inputs(merged, batch=3, length=8), outputs, traced)
+            trace(model, example_inputs(merged, batch=3, length=8), outputs, traced)
             fused = optimizer.optimize_model(
                 str(traced),
                 model_type="bert",
@@ -118,9 +89,10 @@ def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     return True
 
 
-def _trace(
+def trace(
     model: torch.nn.Module, inputs: tuple[torch.Tensor, torch.Tensor], outputs: tuple[str, ...], path: Path
 ) -> None:
+    """Write a module's graph by the older tracing exporter, with dynamic batch and sequence."""
     axes = {name: {0: "batch"} for name in outputs} | {name: {0: "batch", 1: "sequence"} for name in INPUTS}
     if CONTRIBUTIONS in outputs:
         axes[CONTRIBUTIONS] = axes[INPUTS[0]]

@@ -10,17 +10,15 @@ from numpy.typing import NDArray
 
 from ..data.errors import BundleError, ParityError
 from ..data.policy import Taxonomy
-from ..serve.batching import WindowRunner
 from ..serve.bundle import MODEL, Bundle, Variant, parse_document
-from ..serve.cascade import first_stage_scores
 from ..serve.concluding import Concluder, by_text
 from ..serve.decision import pool
 from ..serve.evidence import EvidenceOptions
 from ..serve.reading import read_texts
 from ..serve.scorer import BATCH_TOKENS, Scorer, load_tokenizer
-from ..serve.session import Model, OnnxModel
+from ..serve.session import Model
 from ..serve.variants import open_variant, why_not
-from ..serve.workers import Workers, usable_cores
+from ..serve.workers import usable_cores
 from ..train.calibration import Calibration
 from ..train.judging import certify
 from ..train.metrics import macro_average_precision
@@ -33,7 +31,6 @@ from .parity import Parity, TorchModel, check_parity, parity_cases
 from .quantise import write_int8_graph
 
 FUSED = "model.fused.onnx"
-FIRST_STAGE = "model.first.onnx"
 INT8 = "model.int8.onnx"
 REDUCED = (
     Variant("openvino-bf16", MODEL, engine="openvino", precision="bf16"),
@@ -163,28 +160,6 @@ def write_quantised(run: LoadedRun, merged: PolicyModel, bundle: Bundle) -> None
     write_int8_graph(
         merged, bundle.path / MODEL, bundle.path / INT8, windows=windows, pad_id=tokenizer.pad_id
     )
-
-
-def first_stage_fields(run: LoadedRun, bundle: Bundle) -> dict[str, Any] | None:
-    """What bundle.json says of the first stage: the scores of the calibration split's violating texts, of each domain
-    the lowest, as texts of one merchant are no independent draws. None where the run keeps no such split."""
-    if _splits_missing(run):
-        return None
-    held = _predictions(run, "calibration")
-    violating = [row for row in range(len(held)) if ((held.labels[row] > 0.5) & held.known[row]).any()]
-    model = OnnxModel(bundle.path / FIRST_STAGE, pooling="max", policies=1)
-    tokenizer = load_tokenizer(bundle)
-    runner = WindowRunner(model, Workers(1), pad_id=tokenizer.pad_id, window_tokens=bundle.window_tokens)
-    lowest: dict[str, float] = {}
-    if violating:
-        scores = first_stage_scores(runner, read_texts([held.texts[row] for row in violating], tokenizer))
-        for row, score in zip(violating, scores.tolist(), strict=True):
-            lowest[held.domains[row]] = min(score, lowest.get(held.domains[row], score))
-    return {
-        "graph": FIRST_STAGE,
-        "confidence": run.settings.thresholds.confidence,
-        "violating_scores": sorted(lowest.values()),
-    }
 
 
 def _exact_logits(run: LoadedRun, bundle: Bundle) -> Predictions:

@@ -52,7 +52,7 @@ class Cascade:
         stage = bundle.first_stage
         if stage is None:
             raise BundleError(
-                f"{bundle.path}: has no first stage; train with model.ngram_buckets and export again"
+                f"{bundle.path}: has no first stage; export again, with --stream or from a run with model.ngram_buckets"
             )
         model = OnnxModel(bundle.path / stage.graph, pooling="max", policies=1, threads=1)
         runner = WindowRunner(model, Workers(workers), pad_id=pad_id, window_tokens=bundle.window_tokens)

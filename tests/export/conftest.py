@@ -1,6 +1,7 @@
 """A tiny finished run: a BERT of two layers with a LoRA adapter that says something."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from merchantguard.data.policy import Policy, Taxonomy
 from merchantguard.train.base import Base
 from merchantguard.train.calibration import Calibration
 from merchantguard.train.model import build_model
+from merchantguard.train.predictions import Predictions
 from merchantguard.train.run import LoadedRun
 from merchantguard.train.settings import LoraSettings, ModelSettings, Settings
 from merchantguard.train.thresholds import fit_thresholds
@@ -89,3 +91,24 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
 @pytest.fixture(scope="session")
 def run(make_run: Callable[..., LoadedRun]) -> LoadedRun:
     return make_run()
+
+
+@pytest.fixture
+def judged_run(run: LoadedRun, tmp_path: Path) -> LoadedRun:
+    """The tiny run with predictions of its held-out splits, as a finished training leaves them."""
+    texts = tuple(f"{TEXTS[row % 4]} Number {row}." for row in range(40))
+    labels = np.zeros((40, 3), dtype=np.float32)
+    labels[np.arange(40), np.arange(40) % 3] = 1.0
+    for split in ("validation", "calibration", "test"):
+        predictions = Predictions(
+            ids=tuple(map(str, range(40))),
+            logits=np.zeros((40, 3), dtype=np.float32),
+            labels=labels,
+            known=np.ones((40, 3), dtype=bool),
+            domains=tuple(f"{row}.example" for row in range(40)),
+            slices={},
+            texts=texts,
+        )
+        predictions.save(tmp_path / "run" / "predictions" / f"{split}.parquet")
+    (tmp_path / "run" / "tokenizer.json").write_bytes(run.tokenizer_path.read_bytes())
+    return replace(run, path=tmp_path / "run")

@@ -15,7 +15,6 @@ from merchantguard.export.bundle import export_bundle
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import Bundle
 from merchantguard.serve.reading import read_texts
-from merchantguard.train.predictions import Predictions
 from merchantguard.train.run import LoadedRun
 
 TEXTS = [
@@ -166,27 +165,6 @@ def test_reduced_precision_is_written_only_through_its_gate(run: LoadedRun, tmp_
     assert {"openvino-bf16", "openvino-int8", "int8"} <= left_out.keys()
     assert "keeps no predictions" in left_out["int8"]
     assert not (bundle.path / "model.int8.onnx").exists()
-
-
-@pytest.fixture
-def judged_run(run: LoadedRun, tmp_path: Path) -> LoadedRun:
-    """The tiny run with predictions of its held-out splits, as a finished training leaves them."""
-    texts = tuple(f"{TEXTS[row % 4]} Number {row}." for row in range(40))
-    labels = np.zeros((40, 3), dtype=np.float32)
-    labels[np.arange(40), np.arange(40) % 3] = 1.0
-    for split in ("validation", "calibration", "test"):
-        predictions = Predictions(
-            ids=tuple(map(str, range(40))),
-            logits=np.zeros((40, 3), dtype=np.float32),
-            labels=labels,
-            known=np.ones((40, 3), dtype=bool),
-            domains=tuple(f"{row}.example" for row in range(40)),
-            slices={},
-            texts=texts,
-        )
-        predictions.save(tmp_path / "run" / "predictions" / f"{split}.parquet")
-    (tmp_path / "run" / "tokenizer.json").write_bytes(run.tokenizer_path.read_bytes())
-    return replace(run, path=tmp_path / "run")
 
 
 def test_what_passes_its_gate_is_written_with_thresholds_of_its_own(

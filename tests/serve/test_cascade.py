@@ -122,7 +122,7 @@ def test_the_micro_batcher_answers_a_cleared_text_at_once(staged: Path) -> None:
 
 
 def test_a_bundle_without_a_first_stage_says_so(bundle_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"has no first stage; train with model\.ngram_buckets"):
+    with pytest.raises(BundleError, match=r"has no first stage; export again, with --stream"):
         Scorer.load(bundle_path, cascade=0.02)
 
 
