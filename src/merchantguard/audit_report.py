@@ -1,6 +1,7 @@
 """Show what the answers say: agreement, where the errors are, how good the queues are, what is left, what a new model gains."""
 
 import argparse
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ RETRAINING = "retrain"
 EPILOG = """examples:
   label-audit report audit/
   label-audit report audit/ --out report.html
-  label-audit report audit/ --retrain --config configs/minilm.yaml --seeds 0,1,2
-  label-audit report audit/ --retrain --config configs/minilm.yaml optim.epochs=3
+  label-audit report audit/ --retrain --seeds 0,1,2,3,4
+  label-audit report audit/ --retrain --config configs/mpnet.yaml optim.epochs=3
 
 --retrain trains two models per seed, on the given and on the corrected labels; stopped, it goes on where it was. Its runs and
 retrain.json lie in the audit's folder under retrain/.
@@ -35,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share-left", type=float, default=0.005, help="stop when surely fewer cells are wrong (0.005)"
     )
     parser.add_argument("--retrain", action="store_true", help="train on given and corrected labels, compare")
-    parser.add_argument(
-        "--config", type=Path, help="settings file of --retrain; without it the defaults apply"
-    )
+    parser.add_argument("--config", type=Path, help="settings of --retrain; default: configs/minilm.yaml")
     parser.add_argument(
         "overrides", nargs="*", metavar="group.key=value", help="settings that override the file's"
     )
@@ -88,7 +87,8 @@ def _retrain(
     from .train.settings import load_settings
 
     quiet_libraries()
-    settings = load_settings(args.config, overrides=list(args.overrides))
+    with as_file(files(__package__).joinpath("configs/minilm.yaml")) as shipped:
+        settings = load_settings(args.config or shipped, overrides=list(args.overrides))
     folder = args.audit / RETRAINING
     result = retrain(scan, answers, tables.changes, settings, seeds, folder)
     write_json(folder / "retrain.json", result)
