@@ -73,12 +73,15 @@ def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) ->
     """
     journal = standing(answers)
     items: dict[Cell, tuple[int, Item]] = {}
+    planted: set[Cell] = set()
     for number, item in scan.items():
         items.setdefault((item.record, item.policy), (number, item))
+        if item.cause == "planted":
+            planted.add((item.record, item.policy))
     decided = {
-        (verdict.record, verdict.policy): verdict
-        for verdict in verdicts(journal).values()
-        if verdict.holds is not None and not _planted(items.get((verdict.record, verdict.policy)))
+        cell: verdict
+        for cell, verdict in verdicts(journal).items()
+        if verdict.holds is not None and cell not in planted
     }
     sources = {answer.number: answer for answer in journal}
     judges = _judges(journal)
@@ -111,10 +114,6 @@ def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) ->
                 )
             )
     return result
-
-
-def _planted(found: tuple[int, Item] | None) -> bool:
-    return found is not None and found[1].cause == "planted"
 
 
 def _judges(journal: Iterable[Answer]) -> Mapping[Cell, set[str]]:

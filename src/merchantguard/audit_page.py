@@ -32,6 +32,13 @@ CAUSE_TITLES = {
 }
 
 
+class _Titles(dict[str, str]):
+    """Titles by policy; one that only answers to an earlier scan know goes by its id."""
+
+    def __missing__(self, policy: str) -> str:
+        return policy
+
+
 def write_audit_page(
     path: Path,
     scan: Scan,
@@ -46,7 +53,7 @@ def write_audit_page(
     :param retraining: what `retrain` gave, if it was asked for.
     :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
     """
-    titles = {policy.id: policy.title for policy in scan.taxonomy.policies}
+    titles = _Titles((policy.id, policy.title) for policy in scan.taxonomy.policies)
     estimates = tables.estimates
     specs = _specs(tables, titles)
     context = {

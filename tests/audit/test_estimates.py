@@ -136,6 +136,6 @@ def test_a_reviewer_who_misses_half_makes_twice_the_errors_likely() -> None:
 
 
 def test_the_interval_covers_the_truth_in_simulated_audits() -> None:
-    outcomes: list[Outcome] = [simulate(world, seed) for world in WORLDS[::3] for seed in range(5)]
+    outcomes: list[Outcome] = [simulate(world, seed) for world in WORLDS[::3] for seed in range(3)]
     covered = sum(outcome.low <= outcome.truth <= outcome.high for outcome in outcomes)
     assert covered >= 0.85 * len(outcomes)

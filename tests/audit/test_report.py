@@ -105,6 +105,13 @@ def test_the_page_shows_hostile_text_and_runs_none_of_it(
         assert text in page
 
 
+def test_answers_to_an_earlier_scan_with_other_policies_do_no_harm(write_audit: Callable[..., Path]) -> None:
+    gone = [_answer("a", "teapot", "has"), _answer("a", "teapot", "has_not", reviewer="bob")]
+    folder = write_audit(ROWS, ITEMS, [*ANSWERS, *gone])
+    assert main(["report", str(folder)]) == 0
+    assert "</bdi>: teapot" in (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_an_audit_without_answers_has_a_report_too(write_audit: Callable[..., Path]) -> None:
     folder = write_audit([{"id": "a", "text": "crimson", "labels": []}])
     assert main(["report", str(folder)]) == 0
