@@ -88,6 +88,8 @@ def _record(task: Task, *, show_given: bool) -> dict[str, Any]:
 def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
     """The responses in a folder that `to_disk` wrote, or in its records.json.
 
+    The file does not tell drafts and discarded responses from submitted ones: all of them count.
+
     :param names: reviewers' names by their user ids in Argilla.
     :raises RecordError: if there is no such file.
     """
