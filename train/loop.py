@@ -116,7 +116,7 @@ class Trainer:
         """Zero, of a record that counts for nothing: a process without records must still take part in a step."""
         return 0.0 * self._logits([0]).sum()
 
-    def _step(self, micro_batches: list[list[int]]) -> float:
+    def step(self, micro_batches: list[list[int]]) -> float:
         """One optimizer step over this process's share of the micro-batches; gives the step's loss."""
         accelerator, world = self.accelerator, self.accelerator.num_processes
         n_records = sum(len(batch) for batch in micro_batches)
@@ -260,7 +260,7 @@ class Trainer:
         steps = self.plan.epoch(progress.epoch)
         self.steps_in_epoch = len(steps)
         for number in range(progress.step_in_epoch, len(steps)):
-            progress.loss_sum += self._step(steps[number])
+            progress.loss_sum += self.step(steps[number])
             progress.loss_steps += 1
             progress.step += 1
             progress.step_in_epoch = number + 1
