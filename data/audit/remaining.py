@@ -3,8 +3,8 @@
 Controls are drawn from all known cells with a known probability (`Item.share`), more densely where a label is more
 suspicious. Those in cells that the queues of suspects have not reached are a sample of just these cells: each that was answered
 stands for 1 / share of them and for the controls not yet answered (Horvitz & Thompson 1952). What reviewers overlook or
-report without need is corrected by their answers on planted items (Rogan & Gladen 1978). All ends come from one melded
-interval.
+report without need is corrected by their answers on planted items (Rogan & Gladen 1978), as far as those are no easier than
+the rest. All ends come from one melded interval.
 """
 
 from dataclasses import dataclass
