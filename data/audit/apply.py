@@ -151,7 +151,10 @@ def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> dict[str, 
     """Write one file and, if it changed, keep its old bytes; gives its entry in the provenance."""
     changed = write_edited(path, folder / name, edits)
     if changed:
-        with open(path, "rb") as old, gzip.open(folder / ORIGINALS / f"{name}.gz", "wb") as packed:
+        with (
+            open(path, "rb") as old,
+            gzip.open(folder / ORIGINALS / f"{name}.gz", "wb", compresslevel=3) as packed,
+        ):
             shutil.copyfileobj(old, packed)
     else:
         shutil.copyfile(path, folder / name)
