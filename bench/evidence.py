@@ -1,7 +1,7 @@
 """How often the first evidence span of a found violation overlaps a passage that a person quoted for it.
 
     python bench/evidence.py quickstart/bundle data/corpus/part-0*.jsonl --splits quickstart/run/splits.json
-    python bench/evidence.py bundle/ held_out.jsonl --alone 1 --left-out 0
+    python bench/evidence.py bundle/ held_out.jsonl --share 0.5
 
 Give records that the bundle's model was not trained on. The chance line is what a passage drawn at random
 from the text would get; passages of a short text overlap a quote easily, so look at the gap between the two.
@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from guard import guarded
+from run_splits import of_splits
 
-from merchantguard.data.files import read_json
 from merchantguard.data.passages import split_passages
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
-from merchantguard.data.splits import SplitManifest
 from merchantguard.serve import EvidenceOptions, Finding, Scorer
 
 Range = tuple[int, int]
@@ -96,6 +95,7 @@ def main() -> int:
     parser.add_argument("records", type=Path, nargs="+", help="records with labels and evidence")
     parser.add_argument("--splits", type=Path, help="a run's splits.json: only --parts of it are measured")
     parser.add_argument("--parts", default="test", help="splits to measure, with commas (test)")
+    parser.add_argument("--share", type=float, default=defaults.share)
     parser.add_argument("--alone", type=float, default=defaults.alone)
     parser.add_argument("--left-out", type=int, default=defaults.left_out)
     parser.add_argument("--near", type=float, default=defaults.near)
@@ -103,14 +103,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     options = EvidenceOptions(
-        alone=args.alone, left_out=args.left_out, near=args.near, shortest=args.shortest
+        share=args.share, alone=args.alone, left_out=args.left_out, near=args.near, shortest=args.shortest
     )
     scorer = Scorer.load(args.bundle, threads=args.threads, evidence=options)
     records = [record for record in read_records(args.records, None).records if record.evidence]
-    if args.splits:
-        splits = SplitManifest.from_json(read_json(args.splits)).ids
-        wanted = {record_id for part in args.parts.split(",") for record_id in splits[part]}
-        records = [record for record in records if record.id in wanted]
+    records = of_splits(records, args.splits, args.parts.split(","))
     rows: list[tuple[Record, Row]] = []
     violations = sum(len(record.evidence) for record in records)
     for record, assessment in zip(records, scorer.assess_many(r.text for r in records), strict=True):

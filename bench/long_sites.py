@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from guard import guarded
 from numpy.typing import NDArray
+from run_splits import of_splits
 
-from merchantguard.data.files import read_json
 from merchantguard.data.policy import load_taxonomy
 from merchantguard.data.readers import read_records
 from merchantguard.data.record import Record
-from merchantguard.data.splits import SplitManifest
 from merchantguard.serve import Assessment, EvidenceOptions, Scorer
 from merchantguard.train.metrics import cluster_bootstrap, macro_average_precision
 
@@ -163,9 +162,7 @@ def main() -> int:
     report_evidence(shown, list(with_evidence.assess_many(site.text for site in shown)))
     if args.sites:
         records = [r for r in read_records(args.sites, taxonomy).records if r.extra.get("form") == "site"]
-        if args.splits:
-            test = set(SplitManifest.from_json(read_json(args.splits)).ids["test"])
-            records = [record for record in records if record.id in test]
+        records = of_splits(records, args.splits)
         own = [Site(record.text, record.labels, None) for record in records]
         texts = [site.text for site in own]
         parts = (list(scorer.assess_many(each)) for each in (texts, beginnings(scorer, texts)))

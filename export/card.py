@@ -18,7 +18,8 @@ assessment = scorer.assess("text of the merchant")
 
 Any language with ONNX Runtime and a tokenizer library can score with it: cut the cleaned text into windows of
 {window_tokens} tokens that overlap by {stride_tokens}, {pooling}, then
-probability = sigmoid(scale * logit + bias), with scale and bias from `bundle.json`."""
+probability = sigmoid(scale * logit + bias), with scale and bias from `bundle.json`. A graph with an output
+`contributions` (window, token, policy) also says what each token adds to a logit."""
 
 _POOLING = {
     "max": "take the maximum logit per policy over the windows",

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from merchantguard.data.files import sha256_file, write_json
 from merchantguard.data.text import CLEANING_VERSION
-from merchantguard.serve import Scorer
+from merchantguard.serve import Assessment, Scorer
 
 WORDS = {"alpha": "crimson", "beta": "walrus", "gamma": "teapot"}
 
@@ -23,6 +24,24 @@ SENTENCES = (
     "Shipping is free on Monday and paid on Tuesday.",
     "Call us or write a letter, we answer within two days.",
 )
+
+FILLER = "Shipping is free on Monday and paid on Tuesday.\n"
+TEXTS = (
+    "We sell crimson goods in every town.",
+    "",
+    FILLER * 3 + "A walrus comes with each order.",
+    "Call us or write a letter.",
+    FILLER * 12 + "The teapot is made by hand.\n" + FILLER + "crimson",
+)
+
+
+def same(left: Assessment, right: Assessment) -> bool:
+    return (
+        left.decision == right.decision
+        and left.findings == right.findings
+        and (left.windows, left.truncated) == (right.windows, right.truncated)
+        and np.allclose(left.probabilities, right.probabilities, atol=1e-6)
+    )
 
 
 class KnownModel(torch.nn.Module):

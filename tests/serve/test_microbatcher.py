@@ -8,7 +8,6 @@ from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from merchantguard.serve import (
@@ -24,14 +23,7 @@ from merchantguard.serve.bundle import read_bundle
 from merchantguard.serve.scorer import load_tokenizer
 from merchantguard.serve.session import Ids, OnnxModel, Outputs
 
-FILLER = "Shipping is free on Monday and paid on Tuesday.\n"
-TEXTS = (
-    "We sell crimson goods in every town.",
-    "",
-    FILLER * 3 + "A walrus comes with each order.",
-    "Call us or write a letter.",
-    FILLER * 12 + "The teapot is made by hand.\n" + FILLER + "crimson",
-)
+from .conftest import FILLER, TEXTS, same
 
 
 class GatedModel:
@@ -59,10 +51,6 @@ def gated(bundle_path: Path) -> Iterator[tuple[GatedModel, Scorer]]:
     model, bundle = GatedModel(bundle_path), read_bundle(bundle_path)
     yield model, Scorer(bundle, model, load_tokenizer(bundle), evidence=EvidenceOptions(spans=0))
     model.gate.set()
-
-
-def same(left: Assessment, right: Assessment) -> bool:
-    return left.findings == right.findings and np.allclose(left.probabilities, right.probabilities, atol=1e-6)
 
 
 def test_many_threads_get_what_the_scorer_says(bundle_path: Path) -> None:
@@ -268,3 +256,13 @@ def test_figures_in_the_format_of_prometheus(scorer: Scorer) -> None:
     assert 'merchantguard_latency_seconds_bucket{le="+Inf"} 1' in lines
     assert "merchantguard_queue_tokens 0" in lines
     assert all(line.startswith(("# TYPE ", "merchantguard_")) for line in lines)
+
+
+def test_evidence_that_comes_with_the_logits_needs_no_turn_of_its_own(explained_bundle_path: Path) -> None:
+    scorer = Scorer.load(explained_bundle_path, threads=1)
+    expected = [scorer.assess(text) for text in TEXTS]
+    assert any(each.findings for each in expected)
+    with MicroBatcher(scorer, batch_tokens=1) as batcher:
+        for text, assessment in zip(TEXTS, expected, strict=True):
+            assert same(batcher.submit(text).result(30), assessment)
+        assert batcher.stats().batches == sum(each.windows for each in expected)

@@ -12,23 +12,7 @@ from hypothesis import strategies as st
 
 from merchantguard.serve import Assessment, EvidenceOptions, Scorer
 
-FILLER = "Shipping is free on Monday and paid on Tuesday.\n"
-TEXTS = (
-    "We sell crimson goods in every town.",
-    "",
-    FILLER * 3 + "A walrus comes with each order.",
-    "Call us or write a letter.",
-    FILLER * 12 + "The teapot is made by hand.\n" + FILLER + "crimson",
-)
-
-
-def same(left: Assessment, right: Assessment) -> bool:
-    return (
-        left.decision == right.decision
-        and left.findings == right.findings
-        and (left.windows, left.truncated) == (right.windows, right.truncated)
-        and np.allclose(left.probabilities, right.probabilities, atol=1e-6)
-    )
+from .conftest import FILLER, TEXTS, same
 
 
 def test_findings_and_decisions(scorer: Scorer) -> None:
@@ -212,3 +196,13 @@ def test_a_hostile_megabyte_is_assessed(scorer: Scorer, unit: str) -> None:
     assert assessment.decision == "block"
     for span in assessment.findings[0].spans:
         assert span.end - span.start <= 2000
+
+
+def test_spans_are_the_sentences_whose_tokens_add(explained_bundle_path: Path) -> None:
+    scorer = Scorer.load(explained_bundle_path, threads=1)
+    text = FILLER * 3 + "The teapot is made by hand.\n" + FILLER + "We sell crimson goods."
+    found = {finding.policy: finding.spans[0].text for finding in scorer.assess(text).findings}
+    assert found == {"alpha": "We sell crimson goods.", "gamma": "The teapot is made by hand."}
+    assert scorer.assess("crimson").findings[0].spans[0].text == "crimson"
+    many = list(scorer.assess_many([text, "", text + "!", "walrus"], batch_tokens=64))
+    assert {f.policy: f.spans[0].text for f in many[0].findings} == found
