@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adjudicate", action="store_true", help="decide disputed cells, with all answers in sight"
     )
-    parser.add_argument("--web", action="store_true", help="serve a web page, to this machine only")
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="serve a web page, to this machine only (whoever is logged in on it)",
+    )
     parser.add_argument(
         "--port", type=_port, default=8765, help="of --web; 0 takes a free one (default: %(default)s)"
     )

@@ -24,8 +24,10 @@ from .card import Card
 from .highlights import Evidence
 from .inert import visible
 from .items import AnswerKind
+from .journal import Journal
 from .mix import Mix
 from .session import Session, checked_name
+from .store import Scan
 from .web_guard import Application, Guard
 
 _HERE = Path(__file__).parent
@@ -34,6 +36,7 @@ _STATIC = {
     "review.css": "text/css; charset=utf-8",
     "review.js": "text/javascript; charset=utf-8",
     "htmx.min.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 
 
@@ -57,9 +60,9 @@ class Desk:
         )
         self._sessions: dict[str, Session] = {}
         self._current: dict[str, Card] = {}
-        self._open(
-            reviewer or "check"
-        ).close()  # a folder without an audit is told of before anything is served
+        # A folder without an audit is told of before anything is served.
+        Scan(folder).close()
+        Journal(folder).close()
 
     def session(self, name: str) -> Session:
         """The session of a reviewer."""

@@ -81,7 +81,7 @@ def reason_lines(reveal: Reveal) -> list[str]:
     """Why the item was in the queue, in words and figures."""
     if reveal.cause in ("control", "planted"):
         return ["drawn at random, so that what the queues miss can be estimated"]
-    return [f"{reason.text} ({reason.name} {reason.value:.3g})" for reason in reveal.reasons]
+    return [reason.text for reason in reveal.reasons]
 
 
 def marks_shown(panes: Iterable[Pane]) -> list[tuple[Kind, str]]:

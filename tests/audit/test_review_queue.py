@@ -245,7 +245,7 @@ def test_a_name_that_is_none_is_refused(open_session: Callable[..., Session]) ->
 @given(data=st.data())
 @settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_queue_that_followed_along_is_the_one_that_starts_anew(
@@ -257,9 +257,7 @@ def test_a_queue_that_followed_along_is_the_one_that_starts_anew(
     rows = [{"id": f"r{number}", "text": f"crimson {number % 4}", "labels": []} for number in range(6)]
     duplicates = [number % 4 for number in range(6)]
     people = [open_session("ada", items, rows=rows, duplicates=duplicates), open_session("bob")]
-    for person in people:
-        for old in person.queue.answers:
-            assert old is None, "the journal begins empty"
+    assert not any(person.queue.answers for person in people)  # the last example's journal is gone
     for _ in range(data.draw(st.integers(1, 12))):
         person = data.draw(st.sampled_from(people))
         act = data.draw(

@@ -113,7 +113,7 @@ def test_the_path_of_a_reviewer(client: TestClient, audit: Path) -> None:
     assert client.get("/review").url.path == "/"  # first say who you are
     page = _begin(client)
     assert "87.5%" not in page
-    assert "margin" not in page
+    assert "doubts" not in page
     shown = _answer(client, page, "has")
     assert "87.5%" in shown
     assert "&lt;u&gt;the model doubts it&lt;/u&gt;" in shown
