@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def find_evidence(scorer: Scorer) -> Evidence:
-    """A search for the passages that speak most for a policy, in any text.
+    """A search for the passages that speak most for a policy, in any text; it takes the scorer over.
 
     Also where the model finds nothing: passages that showed only beside a finding would tell the reviewer what the
     model thinks before he has answered.
