@@ -24,7 +24,12 @@ class Pane:
 
     def excerpt(self, start: int | None = None, length: int = PART) -> Excerpt:
         """The part from `start` on, or around what is marked."""
-        return excerpt(self.record.text, self.marks, start=start, length=length)
+        return excerpt(self.record.text, self.marks, headings=self.headings(), start=start, length=length)
+
+    def headings(self) -> dict[int, str]:
+        """Where pages and fields begin, and what they are; nothing for a record of one piece."""
+        parts = self.record.parts
+        return {part.start: part.url or part.name for part in parts} if len(parts) > 1 else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The part of a text to show: all of a short one, of a long one the part around what is marked."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .marking import Kind, Mark, Segment, segments
@@ -21,13 +21,23 @@ class Excerpt:
     total: int
 
 
-def excerpt(text: str, marks: Sequence[Mark], *, start: int | None = None, length: int = PART) -> Excerpt:
-    """The part that begins at `start`, or the one around what is marked."""
+def excerpt(
+    text: str,
+    marks: Sequence[Mark],
+    *,
+    headings: Mapping[int, str] | None = None,
+    start: int | None = None,
+    length: int = PART,
+) -> Excerpt:
+    """The part that begins at `start`, or the one around what is marked.
+
+    :param headings: what to say before which character.
+    """
     if start is None:
         start = _best_start(text, marks, length)
     start = min(max(start, 0), len(text))
     end = min(start + length, len(text))
-    return Excerpt(tuple(segments(text, start, end, marks)), start, end, len(text))
+    return Excerpt(tuple(segments(text, start, end, marks, headings)), start, end, len(text))
 
 
 def _best_start(text: str, marks: Sequence[Mark], length: int) -> int:

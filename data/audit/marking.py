@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ..policy import Policy, Taxonomy
-from .inert import inert
+from .inert import inert, visible
 
 Kind = Literal["evidence", "quote", "word", "differs"]
 """`evidence`: the model's passage; `quote`: a person's; `word`: a word of the policy's definition; `differs`: the near-duplicate
@@ -39,17 +39,22 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece to show: its text, the kinds of its marks, and whether it is a symbol for something unseen."""
+    """A piece to show: its text, the kinds of its marks, whether it is a symbol for something unseen, and whether it is no text
+    of the merchant at all but the heading of a page or field."""
 
     text: str
-    kinds: tuple[Kind, ...]
+    kinds: tuple[Kind, ...] = ()
     odd: bool = False
+    heading: bool = False
 
 
-def segments(text: str, start: int, end: int, marks: Iterable[Mark]) -> list[Segment]:
-    """`text[start:end]` cut wherever a mark begins or ends, made inert."""
+def segments(
+    text: str, start: int, end: int, marks: Iterable[Mark], headings: Mapping[int, str] | None = None
+) -> list[Segment]:
+    """`text[start:end]` cut wherever a mark begins or ends, made inert, with headings before their places."""
+    headings = headings or {}
     inside = [mark for mark in marks if mark.start < end and mark.end > start]
-    cuts = {start, end}
+    cuts = {start, end, *(place for place in headings if start <= place < end)}
     opens: dict[int, list[Kind]] = {}
     closes: dict[int, list[Kind]] = {}
     for mark in inside:
@@ -63,6 +68,8 @@ def segments(text: str, start: int, end: int, marks: Iterable[Mark]) -> list[Seg
         active.update(opens.get(left, ()))
         active.subtract(closes.get(left, ()))
         kinds = tuple(sorted(kind for kind, count in active.items() if count > 0))
+        if left in headings:
+            found.append(Segment(visible(headings[left]), heading=True))
         found += [Segment(piece, kinds, odd) for piece, odd in inert(text[left:right])]
     return found
 

@@ -28,6 +28,9 @@ def pane_text(pane: Pane, part: Excerpt, role: str = "") -> Text:
     if part.start:
         text.append(f"… {part.start:,} characters before\n\n", style="dim italic")
     for segment in part.segments:
+        if segment.heading:
+            text.append(f"── {segment.text}\n", style="dim")
+            continue
         style = next((_STYLES[kind] for kind in _ORDER if kind in segment.kinds), "not dim")
         text.append(segment.text, style="reverse not dim" if segment.odd else f"not dim {style}")
     if part.end < part.total:

@@ -131,3 +131,11 @@ def test_of_a_long_text_the_part_around_the_marks_is_shown_and_more_on_request()
     assert "".join(segment.text for segment in after.segments) == text[part.end : part.end + 6_000]
     assert excerpt(text, marks, start=10**9).segments == ()
     assert excerpt("short", []).end == 5
+
+
+def test_pages_and_fields_have_headings_that_are_no_part_of_the_text() -> None:
+    text = "Shop\nfirst page\nsecond"
+    headings = {0: "name", 5: "http://a.example/\u202e", 16: "pages[1]"}
+    pieces = segments(text, 2, len(text), [Mark(7, 12, "word")], headings)
+    assert [piece.text for piece in pieces if piece.heading] == ["http://a.example/⟨RLO⟩", "pages[1]"]
+    assert "".join(piece.text for piece in pieces if not piece.heading) == text[2:]
