@@ -21,6 +21,10 @@ from .scores import Cells, Floats
 from .suspects import Findings, ItemMaker, suspects
 
 
+MOST_SUSPECTS = 100_000
+"""Suspects that are listed unless more are asked for: more than any team will look at."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinions:
     """What models say of N records: probabilities (N, K) out of fold; area under the margin (N, K) and an encoder's vectors (N, H)
@@ -82,7 +86,7 @@ def _items(
     findings: Findings, maker: ItemMaker, gold: Sequence[Record] | None, sizes: Sizes, seed: int
 ) -> list[Item]:
     size = len(findings.records)
-    most = 2 * size if sizes.most is None else sizes.most
+    most = min(2 * size, MOST_SUSPECTS) if sizes.most is None else sizes.most
     wanted = min(400, max(100, size // 5)) if sizes.controls is None else sizes.controls
     controls = draw_controls(maker, count=wanted, seed=seed)
     # A planted cell is listed as nothing else: a control that is taken out would no longer be random.

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first bad row instead of setting it aside"
     )
-    parser.add_argument("--most", type=int, help="suspects at most (default: two a record)")
+    parser.add_argument("--most", type=int, help="suspects at most (default: two a record, up to 100,000)")
     parser.add_argument(
         "--controls", type=int, help="random controls (default: a fifth of the records, 100 to 400)"
     )
