@@ -1,6 +1,7 @@
 """How far an audit is: counts at once, estimates as soon as they are ready."""
 
 from collections.abc import Iterable, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from .items import Answer, Item
 
 _EVERY = 5
 """Answers after which the figures are worked out anew."""
+_PATIENCE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class LiveEstimates:
             self._answers = len(answers)
             self._running = self._workers.submit(self._estimator.estimate, list(answers))
         self._collect(wait=wait)
+        if self._latest is None and self._running is not None:
+            # Of a small audit they are there in a moment: no first screen without them.
+            done, _ = futures.wait([self._running], timeout=_PATIENCE_SECONDS)
+            self._collect(wait=bool(done))
         return self._latest
 
     def _collect(self, *, wait: bool) -> None:

@@ -100,7 +100,7 @@ def count_line(progress: Progress) -> str:
     """Progress in one line."""
     parts = [
         f"{progress.mine:,} answered by you",
-        f"{progress.judged:,} decided",
+        f"{progress.judged:,} judged by all",
         f"{progress.waiting:,} waiting",
     ]
     if progress.disputed:
