@@ -110,15 +110,20 @@ def report(
 
 
 def report_evidence(sites: Sequence[Site], assessments: Sequence[Assessment]) -> None:
-    """Print how often the first span of a found violation stands in the violating page."""
+    """Print how often the first span of a found violation, and one of all, stands in the violating page."""
     shown = [
-        site.page[0] < finding.spans[0].end and finding.spans[0].start < site.page[1]
+        [site.page[0] < span.end and span.start < site.page[1] for span in finding.spans]
         for site, assessment in zip(sites, assessments, strict=True)
         for finding in assessment.findings
         if site.page and finding.policy in site.labels and finding.spans
     ]
     if shown:
-        print(f"first span in the violating page: {np.mean(shown):.1%} of {len(shown)} found violations")
+        first, some = np.mean([each[0] for each in shown]), np.mean([any(each) for each in shown])
+        print(
+            f"of {len(shown)} found violations the first span stands in the violating page in {first:.1%}, ",
+            end="",
+        )
+        print(f"one of up to {EvidenceOptions().spans} in {some:.1%}")
 
 
 def main() -> int:
@@ -158,7 +163,7 @@ def main() -> int:
     chosen = ([parts[row] for row in long] for parts in (sites, whole, cut))
     report(f"joined sites over {LONG_TOKENS:,} tokens", *chosen, ids)
     shown = [site for site in sites if site.page][: args.evidence]
-    with_evidence = Scorer.load(args.bundle, evidence=EvidenceOptions(spans=1))
+    with_evidence = Scorer.load(args.bundle)
     report_evidence(shown, list(with_evidence.assess_many(site.text for site in shown)))
     if args.sites:
         records = [r for r in read_records(args.sites, taxonomy).records if r.extra.get("form") == "site"]

@@ -134,12 +134,15 @@ class Concluder:
             cleared_early=True,
         )
 
-    def _carrying_windows(self, reading: Reading, logits: Floats, policy: int) -> tuple[tuple[int, int], ...]:
+    def _carrying(self, logits: Floats, policy: int) -> list[int]:
         """The best window for a policy, and the next ones that pass its review threshold by themselves."""
-        order = np.argsort(-logits[:, policy], kind="stable")[:_WINDOWS_SHOWN]
+        order = np.argsort(-logits[:, policy], kind="stable")[:_WINDOWS_SHOWN].tolist()
         alone = rules.calibrate(logits, self._scale, self._bias)[:, policy]
-        kept = [row for row in order if row == order[0] or alone[row] >= self.bundle.policies[policy].review]
-        windows = [reading.windows.windows[row] for row in kept]
+        return [row for row in order if row == order[0] or alone[row] >= self.bundle.policies[policy].review]
+
+    def _carrying_windows(self, reading: Reading, logits: Floats, policy: int) -> tuple[tuple[int, int], ...]:
+        """Where in the caller's text those windows stand."""
+        windows = [reading.windows.windows[row] for row in self._carrying(logits, policy)]
         return tuple(
             reading.clean.original_span(window.start, window.end)
             for window in windows
@@ -147,21 +150,47 @@ class Concluder:
         )
 
     def _find_spans(self, verdicts: Sequence[Verdict], run: RunWindows) -> list[dict[int, tuple[Span, ...]]]:
-        """For each text the evidence spans of its found policies, each in that policy's best window."""
+        """For each text the evidence spans of its found policies: of the best window, and where they cost nothing of the
+        next ones that show the policy too."""
         if self._evidence.spans < 1:
             return [{} for _ in verdicts]
         places = [
             _Place(number, verdict.text, window, policies)
             for number, verdict in enumerate(verdicts)
-            for window, policies in _by_best_window(verdict.text.logits, verdict.found).items()
+            for window, policies in self._windows_to_search(verdict).items()
         ]
         told = [place for place in places if place.text.contributions is not None]
         sought = [place for place in places if place.text.contributions is None]
         ranges = [place.contributed(self._evidence) for place in told] + self._search(sought, run)
-        spans: list[dict[int, tuple[Span, ...]]] = [{} for _ in verdicts]
-        for place, found in zip([*told, *sought], ranges, strict=True):
-            spans[place.number] |= dict(zip(place.policies, map(place.spans, found), strict=True))
-        return spans
+        found: dict[tuple[int, int], dict[int, tuple[Span, ...]]] = {}
+        for place, of_place in zip([*told, *sought], ranges, strict=True):
+            for policy, each in zip(place.policies, of_place, strict=True):
+                found.setdefault((place.number, policy), {})[place.window] = place.spans(each)
+        return [
+            {
+                policy: self._merge(found[number, policy], verdict.text.logits[:, policy])
+                for policy in verdict.found
+            }
+            for number, verdict in enumerate(verdicts)
+        ]
+
+    def _windows_to_search(self, verdict: Verdict) -> dict[int, list[int]]:
+        """The windows in which evidence is looked for, each with its policies."""
+        by_window: dict[int, list[int]] = {}
+        for policy in verdict.found:
+            windows = self._carrying(verdict.text.logits, policy)
+            for window in windows[:1] if verdict.text.contributions is None else windows:
+                by_window.setdefault(window, []).append(policy)
+        return by_window
+
+    def _merge(self, spans: Mapping[int, tuple[Span, ...]], logits: Floats) -> tuple[Span, ...]:
+        """The best span of each window, the best window first, then the further ones of that; none overlaps another."""
+        by_window = [spans[window] for window in sorted(spans, key=lambda row: (-logits[row], row))]
+        kept: list[Span] = []
+        for span in [*(each[0] for each in by_window if each), *by_window[0][1:]]:
+            if all(span.end <= other.start or other.end <= span.start for other in kept):
+                kept.append(span)
+        return tuple(kept[: self._evidence.spans])
 
     def _search(self, places: "Sequence[_Place]", run: RunWindows) -> list[Ranges]:
         """Ranges for each place, by further runs of the model, of all places together."""
@@ -198,11 +227,3 @@ class _Place:
         """Ranges of the window's text as spans of the caller's."""
         offset = self.text.reading.windows.windows[self.window].start
         return tuple(self.text.reading.span(offset + start, offset + end) for start, end in ranges)
-
-
-def _by_best_window(logits: Floats, policies: Sequence[int]) -> dict[int, list[int]]:
-    """The policies by the window that shows each most."""
-    by_window: dict[int, list[int]] = {}
-    for policy in policies:
-        by_window.setdefault(int(logits[:, policy].argmax()), []).append(policy)
-    return by_window

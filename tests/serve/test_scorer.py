@@ -206,3 +206,16 @@ def test_spans_are_the_sentences_whose_tokens_add(explained_bundle_path: Path) -
     assert scorer.assess("crimson").findings[0].spans[0].text == "crimson"
     many = list(scorer.assess_many([text, "", text + "!", "walrus"], batch_tokens=64))
     assert {f.policy: f.spans[0].text for f in many[0].findings} == found
+
+
+def test_each_window_that_shows_a_policy_gives_a_span(explained_bundle_path: Path) -> None:
+    scorer = Scorer.load(explained_bundle_path, threads=1)
+    text = "We sell crimson goods.\n" + FILLER * 3 + "A crimson order is near.\n" + FILLER
+    [finding] = scorer.assess(text).findings
+    assert len(finding.windows) >= 2
+    # A window may end inside a sentence.
+    assert sorted(span.text[:12] for span in finding.spans[:2]) == ["A crimson or", "We sell crim"]
+    places = sorted((span.start, span.end) for span in finding.spans)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+    few = Scorer.load(explained_bundle_path, threads=1, evidence=EvidenceOptions(spans=1))
+    assert few.assess(text).findings[0].spans == finding.spans[:1]
