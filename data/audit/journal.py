@@ -144,10 +144,18 @@ class Journal:
             ).fetchall()
             return [_answer(row) for row in rows]
 
-    def claim(self, record: str, policy: str, reviewer: str, *, seconds: float) -> bool:
-        """Keep a cell for one reviewer for some time; False if another one has it. Claiming again prolongs."""
+    def claim(
+        self, record: str, policy: str, reviewer: str, *, seconds: float, seen: int | None = None
+    ) -> bool:
+        """Keep a cell for one reviewer for some time. Claiming again prolongs.
+
+        :param seen: number of the last answer that the caller knows of.
+        :return: False if another reviewer has the cell, or has answered on it after `seen`.
+        """
         now = time.time()
         with self._lock, self._explained(), self._transaction(durable=False):
+            if seen is not None and self._answered_after(seen, record, policy):
+                return False
             self.database.execute(
                 "INSERT INTO claims VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET reviewer = excluded.reviewer, "
                 "until = excluded.until WHERE reviewer = excluded.reviewer OR until < ?",
@@ -157,6 +165,12 @@ class Journal:
                 "SELECT reviewer FROM claims WHERE record = ? AND policy = ?", (record, policy)
             ).fetchone()
         return bool(holder[0] == reviewer)
+
+    def _answered_after(self, number: int, record: str, policy: str) -> bool:
+        found = self.database.execute(
+            "SELECT 1 FROM answers WHERE number > ? AND record = ? AND policy = ?", (number, record, policy)
+        )
+        return found.fetchone() is not None
 
     def release(self, reviewer: str) -> None:
         """Give up all that a reviewer has claimed."""

@@ -92,6 +92,8 @@ class ReviewQueue:
         self.answers += fresh
         for cell in touched:
             self._update(cell)
+        if any(answer.answer == "undo" for answer in fresh):
+            self._reopen()
 
     def _update(self, cell: Cell) -> None:
         before = self.cells.get(cell)
@@ -105,9 +107,6 @@ class ReviewQueue:
         for settled in (cell, *self._carry(cell, now)):
             self._settle(settled)
         self._mend_seconds(cell, now)
-        if before and len(before.answers) > len(answers):
-            # Something was taken back: what lay behind the heads may be open again.
-            self._heads = dict.fromkeys(self._order, 0)
 
     def _own(self, cell: _Cell) -> int:
         return sum(answer.reviewer == self.reviewer and answer.answer != "comment" for answer in cell.answers)
@@ -147,8 +146,13 @@ class ReviewQueue:
         known = self.cells.get(cell)
         if self._carried.get(cell) or (known is not None and known.verdict is not None):
             self._settled.add(cell)
-        else:
+        elif cell in self._settled:
             self._settled.discard(cell)
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """Look at the queues from their beginning: something that lay behind the heads is open again."""
+        self._heads = dict.fromkeys(self._order, 0)
 
     def item_of(self, cell: Cell) -> Item | None:
         """The item that stands for a cell, its first; None if the scan has none."""
@@ -159,8 +163,8 @@ class ReviewQueue:
 
     def next(self) -> Turned | None:
         """The next item, claimed for this reviewer; None when nothing is left for him."""
-        self.refresh()
         while True:
+            self.refresh()
             claimed = self.journal.claimed(besides=self.reviewer)
             turned = self._choose(claimed, self.answered)
             if turned is None or self._claim(turned):
@@ -199,7 +203,9 @@ class ReviewQueue:
         item = self.items[turned.number]
         if item.cause == "planted":
             return True  # everybody answers these, also at once
-        return self.journal.claim(item.record, item.policy, self.reviewer, seconds=CLAIM_SECONDS)
+        # Between reading the answers and claiming, another one may have answered and given his claim up.
+        seen = self.answers[-1].number if self.answers else 0
+        return self.journal.claim(item.record, item.policy, self.reviewer, seconds=CLAIM_SECONDS, seen=seen)
 
     def _choose(self, claimed: set[Cell], answered: int) -> Turned | None:
         ways: dict[Turn, Callable[[set[Cell]], Turned | None]] = {

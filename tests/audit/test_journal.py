@@ -205,5 +205,7 @@ def test_a_cell_is_looked_at_by_one_reviewer_until_the_claim_runs_out(tmp_path: 
     assert other.claim("r1", "crimson", "bob", seconds=60)
     one.append(replace(ANSWER, reviewer="bob"))
     assert one.claim("r1", "crimson", "ada", seconds=60)
+    # An answer that the claimer has not read yet: he must look again.
+    assert not other.claim("r1", "crimson", "cem", seconds=60, seen=0)
     one.release("ada")
     assert other.claimed(besides="bob") == set()
