@@ -5,6 +5,7 @@ vector, as the package's own model has an n-gram branch beside its encoder. One 
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,17 +55,25 @@ def inputs_of(case: Case, cache: Path | None) -> Inputs:
 
     :param cache: folder that keeps the encoder's vectors, by a digest of the texts.
     """
+    texts = [clean(text).text for text in case.texts]
+    topics = topics_of(texts)
+    vectors = _vectors(texts, cache)
+    features = np.hstack([topics, 5.0 * vectors, np.ones((len(topics), 1))])
+    return Inputs(vectors, neighbour_vectors(texts, vectors), features)
+
+
+def topics_of(texts: Sequence[str], *, components: int = 300) -> Floats:
+    """TF-IDF of words and word pairs reduced to rows (N, 300) of length 5, learnt without labels.
+
+    Rows of length 1 would need coefficients that the regularisation forbids.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    texts = [clean(text).text for text in case.texts]
     counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2).fit_transform(texts)
-    topics = TruncatedSVD(min(300, counts.shape[1] - 1), random_state=0).fit_transform(counts)
-    vectors = _vectors(texts, cache)
-    # Both parts are scaled up: features of length 1 would need coefficients that the regularisation forbids.
-    features = np.hstack([5.0 * normalize(topics), 5.0 * vectors, np.ones((len(topics), 1))])
-    return Inputs(vectors, neighbour_vectors(texts, vectors), features)
+    reducer = TruncatedSVD(min(components, counts.shape[1] - 1), random_state=0)
+    return np.asarray(5.0 * normalize(reducer.fit_transform(counts)))
 
 
 def _vectors(texts: list[str], cache: Path | None) -> NDArray[np.float32]:
