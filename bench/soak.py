@@ -15,8 +15,8 @@ texts get the answer that `assess` gave before the load, within 1e-6 (in float32
 depends on the shape of the batch, and with it the third decimal); no errors but TypeError for what is no text,
 QueueFull and DeadlineExceeded; the batcher's figures are those of its callers, and nothing stays in its queue.
 
-Memory is the process's resident set, read once a second. Its slope is that of a straight line through the second half of
-a phase, the first minute left out.
+Memory is the process's resident set, read once a second. Its slope is that of a straight line through the lowest values
+of each minute in the second half of a phase, the first minute left out: what stays, not what a text takes for a moment.
 """
 
 import argparse
@@ -91,7 +91,7 @@ class Phase:
         checks.append((own != dict(counted), f"the batcher counts {dict(counted)}, its callers {own}"))
         return [fault for failed, fault in checks if failed]
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """Everything measured: seconds, shares and megabytes."""
         ledger = self.ledger
         return {
@@ -105,6 +105,7 @@ class Phase:
             "largest_difference": ledger.largest_difference,
             "megabytes": self.memory.megabytes[-1] if self.memory.megabytes else resident_megabytes(),
             "megabytes_an_hour": self.memory.slope(self.load.seconds),
+            "megabytes_lowest": [round(megabytes) for _, megabytes in self.memory.lowest()],
         }
 
 
@@ -159,9 +160,9 @@ def measure_capacity(scorer: Scorer, texts: Sequence[str]) -> float:
     return len(texts) / (time.perf_counter() - start)
 
 
-def table(rows: Sequence[dict[str, float]]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """A Markdown table of phases."""
-    columns: dict[str, Callable[[dict[str, float]], str]] = {
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "load": lambda row: f"{row['times_capacity']:g} x",
         "arrivals/s": lambda row: f"{row['rate']:.1f}",
         "minutes": lambda row: f"{row['seconds'] / 60:.1f}",

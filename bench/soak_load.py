@@ -20,7 +20,7 @@ from merchantguard.serve import Assessment, DeadlineExceeded, MicroBatcher, Queu
 KNOWN_TEXTS = 16
 SELDOM = 0.05
 HUGE_CHARACTERS = 10_000_000
-FIRST_MINUTE = 60.0
+MINUTE = 60.0
 
 _SENTENCE = "Call us or write a letter, we answer within two days. "
 
@@ -193,13 +193,21 @@ class Memory:
             over.set()
             thread.join()
 
+    def lowest(self) -> list[tuple[float, float]]:
+        """The lowest value of each minute with its second: what stays, not what ten megabytes of text take for a moment."""
+        by_minute: dict[int, tuple[float, float]] = {}
+        for second, megabytes in zip(self.seconds, self.megabytes, strict=True):
+            minute = int(second // MINUTE)
+            by_minute[minute] = min(by_minute.get(minute, (megabytes, second)), (megabytes, second))
+        return [(second, megabytes) for megabytes, second in by_minute.values()]
+
     def slope(self, length: float) -> float:
-        """Megabytes an hour over the second half of a phase of so many seconds; NaN where it is too short to say."""
-        seconds, megabytes = np.array(self.seconds), np.array(self.megabytes)
-        kept = seconds >= max(FIRST_MINUTE, length / 2)
-        if kept.sum() < 3:
+        """Megabytes an hour of what stays, over the second half of a phase of so many seconds but not its first minute;
+        NaN where it is too short to say."""
+        kept = [(s, m) for s, m in self.lowest() if s >= max(MINUTE, length / 2)]
+        if len(kept) < 3:
             return math.nan
-        return float(np.polyfit(seconds[kept], megabytes[kept], 1)[0]) * 3600
+        return float(np.polyfit(*zip(*kept, strict=True), 1)[0]) * 3600
 
 
 def resident_megabytes() -> float:
