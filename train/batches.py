@@ -1,6 +1,6 @@
 """Micro-batches of whole records under a token budget, lengths alike so that little is padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from .windows import WindowTable
 # Windows shorter than this share of a group's longest go into a group of their own: the last window of a long
 # text is short, and padding it to the full length would waste more than a second, smaller call costs.
 _SHORTEST_IN_GROUP = 0.75
+# Records whose batches are planned, and shuffled, together.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,8 @@ class StepPlan:
     :param packed: whether micro-batches will be packed.
     :param most: most records in a micro-batch.
     :param per_step: micro-batches to a step, of all processes together.
-    :param versions: groups of rows that are one record in other words: an epoch takes one of each, in turn. Empty: every
-        row is a record.
+    :param versions: groups of rows that are one record in other words: an epoch takes one of each, in turn. They come
+        first in the table; every row after them is a record of its own.
     """
 
     def __init__(
@@ -143,13 +145,20 @@ class StepPlan:
         packed: bool = False,
     ) -> None:
         self.packed = packed
-        self.versions = versions or [(row,) for row in range(len(table))]
+        self.versions = versions
+        self.singles_from = sum(map(len, versions))
         self.table, self.budget, self.most = table, budget, most
         self.per_step, self.seed, self.pool = per_step, seed, pool
 
-    def _micro_batches(self, number: int, random: np.random.Generator) -> list[list[int]]:
-        rows = np.array([group[(number + place) % len(group)] for place, group in enumerate(self.versions)])
-        order = rows[random.permutation(len(rows))]
+    def _order(self, number: int, random: np.random.Generator) -> np.ndarray:
+        chosen = [group[(number + place) % len(group)] for place, group in enumerate(self.versions)]
+        rows = np.concatenate(
+            [np.array(chosen, dtype=np.int64), np.arange(self.singles_from, len(self.table))]
+        )
+        shuffled: np.ndarray = rows[random.permutation(len(rows))]
+        return shuffled
+
+    def _micro_batches(self, order: np.ndarray, random: np.random.Generator) -> list[list[int]]:
         longest, n_windows = self.table.longest, self.table.n_windows
         batches: list[list[int]] = []
         size = self.pool * self.most
@@ -164,9 +173,16 @@ class StepPlan:
 
     def epoch(self, number: int) -> list[list[list[int]]]:
         """Steps of epoch `number`, each a list of micro-batches: the same ones however many processes share them."""
+        return list(self.steps(number))
+
+    def steps(self, number: int) -> Iterator[list[list[int]]]:
+        """The same, planned a block of records at a time: an epoch of millions takes no more memory than its order."""
         random = np.random.default_rng([self.seed, number])
-        batches = self._micro_batches(number, random)
-        return [batches[i : i + self.per_step] for i in range(0, len(batches), self.per_step)]
+        order = self._order(number, random)
+        for start in range(0, len(order), _BLOCK):
+            batches = self._micro_batches(order[start : start + _BLOCK], random)
+            for first in range(0, len(batches), self.per_step):
+                yield batches[first : first + self.per_step]
 
 
 def share(step: Sequence[list[int]], *, rank: int, world: int) -> list[list[int]]:

@@ -19,7 +19,7 @@ from ..data.splits import SplitManifest, make_splits
 from ..data.windows import WindowTokenizer
 from .loop import Labelled
 from .settings import DataSettings, ModelSettings
-from .windows import build_window_table
+from .windows import build_window_table, open_window_table
 
 SPLIT_NAMES = ("train", "validation", "calibration", "test")
 
@@ -109,9 +109,13 @@ def labelled_windows(
     *,
     versions: Sequence[Sequence[int]] = (),
 ) -> Labelled:
-    """Clean, tokenise and store the windows of `records` under `folder`, with their labels."""
+    """Clean, tokenise and store the windows of `records` in `folder`, or open those that are there; with their labels."""
     targets, known = label_arrays(records, taxonomy)
-    return Labelled(build_window_table(records, tokenizer, folder), targets, known, versions)
+    if folder.is_dir():
+        table = open_window_table(folder, pad_id=tokenizer.pad_id)
+    else:
+        table = build_window_table(records, tokenizer, folder)
+    return Labelled(table, targets, known, versions)
 
 
 def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:

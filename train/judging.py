@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.files import write_json
+from ..data.files import read_json, sha256_file, write_json, write_text
 from ..data.policy import Taxonomy
 from . import run_files as names
 from .calibration import Calibration, fit_calibration
+from .card import run_card
 from .dataset import SplitRecords
 from .evaluation import evaluate
 from .predictions import Predictions
 from .report import write_report
 from .run import environment
 from .settings import Settings, ThresholdSettings
+from .shards import shard_paths
 from .thresholds import (
     PolicyThreshold,
     ReviewCertificate,
@@ -51,6 +53,7 @@ def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path
         )
         for split in ("validation", "test")
     }
+    _card(trained, metrics["test"], thresholds, any_review, settings, data, folder)
     _report(trained, metrics["test"], calibration, thresholds, any_review, settings, data, folder)
     write_json(folder / names.METRICS, metrics)
 
@@ -65,6 +68,34 @@ def _limits(metrics: dict[str, Any], facts: dict[str, Any], data: SplitRecords) 
         f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
         "on the validation split.",
     ]
+
+
+def _card(
+    trained: Trained,
+    metrics: dict[str, Any],
+    thresholds: tuple[PolicyThreshold, ...],
+    any_review: ReviewCertificate,
+    settings: Settings,
+    data: SplitRecords,
+    folder: Path,
+) -> None:
+    provenance = read_json(folder / names.PROVENANCE)
+    card = run_card(
+        name=settings.name,
+        taxonomy=data.taxonomy,
+        base=provenance["base"],
+        counts={split: len(records) for split, records in data.records.items()},
+        files=data.files
+        | {shard: sha256_file(Path(shard)) for shard in map(str, shard_paths(settings.data.shards))},
+        data_hash=provenance["data_hash"],
+        metrics=metrics,
+        thresholds=thresholds,
+        any_review=any_review,
+        training=trained.facts,
+        max_windows=settings.model.max_windows,
+        limits=_limits(metrics, trained.facts, data),
+    )
+    write_text(folder / names.CARD, card)
 
 
 def _report(

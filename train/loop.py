@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ class Trainer:
 
     def _total_steps(self) -> int:
         optim = self.settings.optim
-        steps = sum(len(self.plan.epoch(e)) for e in range(optim.epochs))
-        return min(steps, optim.max_steps) if optim.max_steps else steps
+        self.epoch_steps = [0] * optim.epochs
+        for epoch in range(optim.epochs):
+            self.epoch_steps[epoch] = sum(1 for _ in self.plan.steps(epoch))
+            if optim.max_steps and sum(self.epoch_steps) >= optim.max_steps:
+                return optim.max_steps
+        return sum(self.epoch_steps)
 
     # -- one step ---------------------------------------------------------------------------------------
 
@@ -257,14 +262,14 @@ class Trainer:
 
     def _run_epoch(self, bar: Bar, task: Any, started: float) -> None:
         progress, loop = self.progress, self.settings.loop
-        steps = self.plan.epoch(progress.epoch)
-        self.steps_in_epoch = len(steps)
-        for number in range(progress.step_in_epoch, len(steps)):
-            progress.loss_sum += self.step(steps[number])
+        self.steps_in_epoch = self.epoch_steps[progress.epoch]
+        remaining = islice(self.plan.steps(progress.epoch), progress.step_in_epoch, None)
+        for number, micro_batches in enumerate(remaining, start=progress.step_in_epoch):
+            progress.loss_sum += self.step(micro_batches)
             progress.loss_steps += 1
             progress.step += 1
             progress.step_in_epoch = number + 1
-            last = number + 1 == len(steps)
+            last = number + 1 == self.steps_in_epoch
             description = f"epoch {progress.epoch + 1}, loss {progress.loss_sum / progress.loss_steps:.4f}"
             if self._due(loop.evaluate_every, last_of_epoch=last):
                 self._evaluate(time.perf_counter() - started)
@@ -312,8 +317,8 @@ class Trainer:
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
     def padding(self) -> float:
-        """Share of padding in the first epoch's batches."""
-        batches = [batch for step in self.plan.epoch(0) for batch in step]
+        """Share of padding in the first epoch's first thousand steps."""
+        batches = [batch for step in islice(self.plan.steps(0), 1000) for batch in step]
         return padding_share(self.train.table, batches, layout=self.speedups.layout)
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..data.errors import RunError
 from ..data.extras import require
 from ..data.files import write_json
 from ..data.record import Record
+from ..data.windows import WindowTokenizer
 from . import run_files as names
 from .base import describe_base, save_tokenizer
 from .dataset import (
@@ -44,6 +46,15 @@ from .predictions import Predictions
 from .processes import lost_peers_named, on_cpu, process_state
 from .run import record_predictions, save_model, write_provenance
 from .settings import Settings, save_settings
+from .shards import (
+    open_labelled,
+    shard_paths,
+    shard_records,
+    shards_hash,
+    stream_labelled,
+    table_key,
+    texts_hash,
+)
 from .wide import complete
 
 _VERSION = "1"
@@ -82,20 +93,40 @@ def _accelerator(settings: Settings, folder: Path) -> Accelerator:
 
 def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict[str, Labelled]:
     tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
+    cache = Path(settings.data.window_cache) if settings.data.window_cache else folder / "windows"
     train, versions = training_records(
         data.records["train"], data.taxonomy, settings.data, seed=settings.seed
     )
-    return {
-        split: labelled_windows(
-            train if split == "train" else data.records[split],
-            data.taxonomy,
-            tokenizer,
-            folder / "windows" / split,
-            versions=versions if split == "train" else (),
-        )
-        for split in SPLIT_NAMES
-        if split in data.records
-    }
+
+    def table(records: list[Record], versions: Sequence[Sequence[int]] = ()) -> Labelled:
+        key = table_key(tokenizer, folder / names.TOKENIZER, texts_hash(records))
+        return labelled_windows(records, data.taxonomy, tokenizer, cache / key, versions=versions)
+
+    tables = {split: table(data.records[split]) for split in SPLIT_NAMES[1:] if split in data.records}
+    if settings.data.shards:
+        return {"train": _streamed(train, versions, data, settings, tokenizer, cache, folder), **tables}
+    return {"train": table(train, versions), **tables}
+
+
+def _streamed(
+    train: list[Record],
+    versions: Sequence[Sequence[int]],
+    data: SplitRecords,
+    settings: Settings,
+    tokenizer: WindowTokenizer,
+    cache: Path,
+    folder: Path,
+) -> Labelled:
+    """The table of the training split and the shards; one that was written before is opened, not written again."""
+    paths, gate = shard_paths(settings.data.shards), settings.model.gate
+    held_out = [r for split in SPLIT_NAMES[1:] for r in data.records.get(split, [])]
+    parts = (texts_hash(train), shards_hash(paths), texts_hash(held_out), data.taxonomy.ids, gate)
+    place = cache / table_key(tokenizer, folder / names.TOKENIZER, *parts)
+    if place.is_dir():
+        return open_labelled(place, pad_id=tokenizer.pad_id, versions=versions)
+    further = shard_records(paths, data.taxonomy, held_out, rejects=folder / "rejects-shards.jsonl")
+    records = chain(train, further)
+    return stream_labelled(records, data.taxonomy, tokenizer, place, gate=gate, versions=versions)
 
 
 def fit_splits(
@@ -125,7 +156,7 @@ def fit_splits(
         texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
         start_from_descriptions(model, [w.windows[0].ids for w in tokenizer.encode_batch(texts)])
     train = tables["train"]
-    if settings.model.gate:
+    if settings.model.gate and not settings.data.shards:
         targets, known = with_any_violation(train.targets, train.known)
         train = replace(train, targets=targets, known=known)
     trainer = Trainer(
@@ -210,6 +241,10 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
         )
     base = describe_base(settings.model)
     data_hash = data.data_hash()
+    if settings.data.shards:
+        data_hash = hashlib.sha256(
+            f"{data_hash} {shards_hash(shard_paths(settings.data.shards))}".encode()
+        ).hexdigest()
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
     state = process_state()
@@ -226,6 +261,6 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
         folder, base=base, data_hash=data_hash, files=data.files, package_version=_VERSION, extra=facts
     )
     judge(trained, settings, data, folder)
-    shutil.rmtree(folder / "windows")
+    shutil.rmtree(folder / "windows", ignore_errors=True)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     return folder

@@ -16,6 +16,7 @@ THRESHOLDS = "thresholds.json"
 METRICS = "metrics.json"
 LOG = "log.jsonl"
 REPORT = "report.html"
+CARD = "README.md"
 PREDICTIONS = "predictions"
 
 

@@ -152,6 +152,11 @@ class DataSettings(_Group):
     """Path of a taxonomy file; None is the shipped one."""
     records: tuple[str, ...] = ()
     """Record files; empty means the shipped corpus."""
+    shards: tuple[str, ...] = ()
+    """Parquet files, or folders of them, of further training records: read in passing, never held in memory. Records
+    of domains that `records` holds out for judging are left out."""
+    window_cache: str | None = None
+    """Folder where tokenised windows are kept for other runs; None keeps them in the run's folder while it trains."""
     train: Positive = 0.74
     validation: Positive = 0.06
     calibration: Positive = 0.1

@@ -11,15 +11,21 @@ from .ngram_fitting import fit_ngrams, piece_spellings
 from .ngrams import NgramBranch
 from .settings import ModelSettings
 
+# The branch is fitted in memory: of more records it is fitted on as many, drawn at random.
+_MOST_RECORDS = 200_000
+
 
 def _window_cells(train: Labelled) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
     """Windows with the labels of their record; which window of a long record carries a label is not known, so its
     positive cells are left out."""
-    per_record = train.table.windows(range(len(train.table)))
+    rows = np.arange(len(train.table))
+    if len(rows) > _MOST_RECORDS:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), _MOST_RECORDS, replace=False))
+    per_record = train.table.windows(rows.tolist())
     counts = np.array([len(windows) for windows in per_record])
     owner = np.repeat(np.arange(len(counts)), counts)
     single = (counts == 1)[owner]
-    targets, known = train.targets[owner], train.known[owner]
+    targets, known = train.targets[rows][owner], train.known[rows][owner]
     return (
         [w for windows in per_record for w in windows],
         targets,

@@ -1,11 +1,14 @@
 """The tokenised windows of records, kept on disk as an Arrow table by `datasets` and mapped into memory."""
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
 
 from ..data.files import atomic_folder
 from ..data.record import Record
@@ -14,6 +17,9 @@ from ..data.windows import WindowTokenizer
 
 _FEATURES = Features({"windows": List(List(Value("int32"))), "truncated": Value("bool")})
 _CHUNK = 64
+_BATCH = 512
+"""Rows that are held before they go to disk, and read at once from there."""
+ARROW, SIZES = "windows.arrow", "sizes.i64"
 
 
 class WindowTable:
@@ -23,13 +29,10 @@ class WindowTable:
     their lengths, special tokens included.
     """
 
-    def __init__(self, dataset: Dataset, *, pad_id: int) -> None:
+    def __init__(self, dataset: Dataset, sizes: np.ndarray, *, pad_id: int) -> None:
         self.dataset = dataset
         self.pad_id = pad_id
-        lengths = [[len(w) for w in row] for row in dataset["windows"]]
-        self.longest = np.array([max(row) for row in lengths], dtype=np.int64)
-        self.n_windows = np.array([len(row) for row in lengths], dtype=np.int64)
-        self.tokens = np.array([sum(row) for row in lengths], dtype=np.int64)
+        self.longest, self.n_windows, self.tokens = sizes
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -39,24 +42,39 @@ class WindowTable:
         return self.dataset[list(records)]["windows"]
 
 
-def _rows(records: Sequence[Record], tokenizer: WindowTokenizer) -> Iterator[dict[str, Any]]:
-    for start in range(0, len(records), _CHUNK):
-        texts = [clean(record.text).text for record in records[start : start + _CHUNK]]
+def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dict[str, Any]]:
+    stream = iter(records)
+    while chunk := list(islice(stream, _CHUNK)):
+        texts = [clean(record.text).text for record in chunk]
         for windows in tokenizer.encode_batch(texts):
             yield {"windows": [w.ids for w in windows.windows], "truncated": windows.truncated}
 
 
-def build_window_table(records: Sequence[Record], tokenizer: WindowTokenizer, folder: Path) -> WindowTable:
-    """Clean and tokenise `records` into `folder` and open it.
+def write_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, folder: Path) -> None:
+    """Clean and tokenise `records` one after the other into files in `folder`; only sizes are kept in memory.
 
     Text is cleaned by the same function as in serving, so that the model meets what it was trained on.
     """
-    dataset = Dataset.from_list(list(_rows(records, tokenizer)), features=_FEATURES)
+    sizes = [array("q") for _ in range(3)]
+    with ArrowWriter(features=_FEATURES, path=str(folder / ARROW), writer_batch_size=_BATCH) as writer:
+        for row in _rows(records, tokenizer):
+            lengths = [len(window) for window in row["windows"]]
+            for column, size in zip(sizes, (max(lengths), len(lengths), sum(lengths)), strict=True):
+                column.append(size)
+            writer.write(row)
+        writer.finalize()
+    (folder / SIZES).write_bytes(b"".join(column.tobytes() for column in sizes))
+
+
+def build_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, folder: Path) -> WindowTable:
+    """Write the windows of `records` to `folder`, atomically, and open them."""
     with atomic_folder(folder) as temporary:
-        dataset.save_to_disk(str(temporary / "arrow"))
+        write_window_table(records, tokenizer, temporary)
     return open_window_table(folder, pad_id=tokenizer.pad_id)
 
 
 def open_window_table(folder: Path, *, pad_id: int) -> WindowTable:
     """Open what `build_window_table` wrote, mapped into memory."""
-    return WindowTable(Dataset.load_from_disk(str(folder / "arrow")), pad_id=pad_id)
+    dataset = Dataset.from_file(str(folder / ARROW))
+    sizes = np.memmap(folder / SIZES, dtype=np.int64, mode="r").reshape(3, len(dataset))
+    return WindowTable(dataset, sizes, pad_id=pad_id)

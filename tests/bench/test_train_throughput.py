@@ -13,7 +13,10 @@ from train_throughput import table
 def test_ratios_are_of_the_same_repeat() -> None:
     row = {"mfu": 0.1, "peak_memory": 2**20, "padding": 0.0}
     speeds = {"ours": [200.0, 300.0], "trainer": [100.0, 300.0]}
-    found = {name: [row | {"tokens_per_second": s} for s in of] for name, of in speeds.items()}
+    found = {
+        name: [row | {"tokens_per_second": s, "tokens_per_cpu_second": s / 2} for s in of]
+        for name, of in speeds.items()
+    }
     assert "1.50 (1.00 to 2.00)" in table(found)
     assert "1.00 (1.00 to 1.00)" in table(found)
 

@@ -65,7 +65,7 @@ def test_epochs_differ_and_seeds_differ() -> None:
 
 
 def test_an_epoch_takes_one_version_of_a_record_and_the_next_epoch_the_next() -> None:
-    table = FakeTable([[length] for length in range(2, 12)])
+    table = FakeTable([[length] for length in range(2, 8)])
     plan = StepPlan(table, budget=64, most=4, versions=[(0,), (1, 2), (3, 4, 5)])
     taken = [sorted(row for step in plan.epoch(e) for batch in step for row in batch) for e in range(6)]
     assert all(len(rows) == 3 and rows[0] == 0 for rows in taken)

@@ -74,6 +74,20 @@ def test_a_run_holds_what_the_contract_names(unbroken: Path) -> None:
     assert len(run.base.sha256 or "") == 64
 
 
+def test_the_card_tells_of_data_figures_slices_limits_and_licence(unbroken: Path) -> None:
+    card = (unbroken / "README.md").read_text()
+    metrics = json.loads((unbroken / "metrics.json").read_text())["test"]
+    precision = metrics["headline"]["macro_average_precision"]
+    assert f"{precision['value']:.3f} ({precision['low']:.3f} to {precision['high']:.3f})" in card
+    assert "licence unknown" in card  # what the settings say of the base
+    assert "records.jsonl" in card
+    assert str(unbroken) not in card
+    assert "/records.jsonl" not in card  # names of files, not where they lay
+    for heading in ("## Data", "## Slices", "## Limits", "## Policies and thresholds", "## Training"):
+        assert heading in card
+    assert f"| length | {metrics['slices']['length'][0]['value']} |" in card
+
+
 def test_the_classifier_learns_the_rule(unbroken: Path) -> None:
     metrics = json.loads((unbroken / "metrics.json").read_text())
     assert metrics["test"]["headline"]["macro_average_precision"]["value"] > 0.9
