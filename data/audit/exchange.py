@@ -293,4 +293,3 @@ def raw_text(value: Any) -> str:
 def task_key(task: Task) -> str:
     """A name for the task that tells nothing of why it was chosen."""
     return hashlib.blake2b(f"{task.record}\0{task.policy}".encode(), digest_size=8).hexdigest()
-

@@ -20,7 +20,6 @@ from .samples import CellPlace, draw_controls, plant_agreed, plant_gold
 from .scores import Cells, Floats
 from .suspects import Findings, ItemMaker, suspects
 
-
 MOST_SUSPECTS = 100_000
 """Suspects that are listed unless more are asked for: more than any team will look at."""
 

@@ -8,9 +8,13 @@ from .commands import Command, run_command
 _COMMANDS = {
     "quickstart": Command("quickstart", "train, export and score the examples: everything once"),
     "train": Command("train.cli", "train, calibrate, certify and evaluate a run"),
-    "search": Command("train.search_cli", "search for settings on the validation split; the best becomes a config"),
+    "search": Command(
+        "train.search_cli", "search for settings on the validation split; the best becomes a config"
+    ),
     "evaluate": Command("train.evaluate_cli", "figures and a report of a run on other records"),
-    "compare": Command("train.compare_cli", "two runs on the same records: which figures differ, what changed"),
+    "compare": Command(
+        "train.compare_cli", "two runs on the same records: which figures differ, what changed"
+    ),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": Command("serve.cli", "score files with a bundle"),
     "bench": Command(
