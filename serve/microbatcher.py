@@ -235,8 +235,12 @@ class MicroBatcher:
                 self._end(request, "failed", error=error)
             return
         for row, (request, number) in enumerate(batch):
-            if request.take(number, outputs, row):
-                self._complete(request)
+            try:
+                if request.take(number, outputs, row):
+                    self._complete(request)
+            except Exception as error:  # noqa: BLE001
+                # What fails on one text must not end the worker that others wait for.
+                self._end(request, "failed", error=error)
 
     def _complete(self, request: Request) -> None:
         """All windows are through: conclude, on a thread of its own where evidence runs the model again."""

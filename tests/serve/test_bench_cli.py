@@ -18,7 +18,7 @@ import pytest
 from merchantguard.cli import main as command
 from merchantguard.serve import Assessment, MicroBatcher, Scorer, measuring, variants
 from merchantguard.serve.measuring import Gemm, Setting, Workload, flops_per_token, spread
-from merchantguard.serve.session import Floats, Ids, OnnxModel
+from merchantguard.serve.session import Ids, OnnxModel, Outputs
 
 # Of many lengths: some are shorter than a window of 20 tokens, some take several windows.
 DIFFERENT = ["Call us. " * times + "We sell crimson goods." for times in (0, 1, 2, 3, 5, 8, 13, 21)]
@@ -51,7 +51,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Ids]:
     seen: list[Ids] = []
     original = OnnxModel.run
 
-    def run(model: OnnxModel, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
+    def run(model: OnnxModel, input_ids: Ids, attention_mask: Ids) -> Outputs:
         seen.append(attention_mask)
         return original(model, input_ids, attention_mask)
 
@@ -133,9 +133,9 @@ def test_padding_counts_texts_that_are_sorted_in_turns(scorer: Scorer, runs: lis
 class SlowModel:
     """Takes 20 ms for a run."""
 
-    def run(self, input_ids: Ids, attention_mask: Ids) -> tuple[Floats, Floats | None]:
+    def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
         time.sleep(0.02)
-        return np.zeros((len(input_ids), 3), dtype=np.float32), None
+        return Outputs(np.zeros((len(input_ids), 3), dtype=np.float32))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from merchantguard.serve import (
     Scorer,
 )
 from merchantguard.serve.bundle import read_bundle
+from merchantguard.serve.concluding import Verdict, WindowLogits
 from merchantguard.serve.scorer import load_tokenizer
 from merchantguard.serve.session import Ids, OnnxModel, Outputs
 
@@ -67,6 +68,26 @@ def test_many_threads_get_what_the_scorer_says(bundle_path: Path) -> None:
     assert (stats.queued_requests, stats.queued_tokens) == (0, 0)
     assert sum(stats.latency_seconds.counts) == 5
     assert 0 < stats.batch_fill.quantile(0.5) <= 1
+
+
+def test_a_text_that_cannot_be_judged_is_told_and_the_others_go_on(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer.load(bundle_path, threads=1)
+    judge = scorer.concluder.judge
+
+    def judge_some(text: WindowLogits) -> Verdict:
+        if text.reading.raw == TEXTS[0]:
+            raise ArithmeticError("not this one")
+        return judge(text)
+
+    monkeypatch.setattr(scorer.concluder, "judge", judge_some)
+    with MicroBatcher(scorer) as batcher:
+        futures = [batcher.submit(text) for text in TEXTS[:3]]
+        with pytest.raises(ArithmeticError, match="not this one"):
+            futures[0].result(30)
+        assert [future.result(30).bundle for future in futures[1:]] == [scorer.bundle.label] * 2
+        assert batcher.stats().outcomes["failed"] == 1
 
 
 def test_coroutines_share_batches(gated: tuple[GatedModel, Scorer]) -> None:
