@@ -1,5 +1,6 @@
 """The training loop: accelerate for devices, processes and precision; everything else in plain sight."""
 
+import gc
 import os
 import time
 import warnings
@@ -315,6 +316,13 @@ class Trainer:
             return fresh.to(self.accelerator.device)
         switch_off(self.bare, self.settings.optim, self.speedups)
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+    def let_go(self) -> None:
+        """Give up the wrappers of accelerate while its processes still talk to each other: a reducer that outlives its
+        process group ends it with the interpreter's lock held, and may wait for ever for threads that want the lock."""
+        self.model = self.bare
+        self.accelerator.free_memory()
+        gc.collect()
 
     def padding(self) -> float:
         """Share of padding in the first epoch's first thousand steps."""

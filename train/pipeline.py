@@ -190,6 +190,7 @@ def fit_splits(
         for split in SPLIT_NAMES[1:]
         if split in data.records
     }
+    trainer.let_go()
     accelerator.end_training()
     if not accelerator.is_main_process:
         return None
