@@ -12,11 +12,9 @@ from .items import SUSPECTS, Answer, Cause, Item
 from .remaining import Controls, Remaining, Skill, errors_left
 from .stopping import StopRule, advice, left_words
 from .store import Scan
-from .verdicts import standing, verdicts
+from .verdicts import Cell, standing, verdicts
 
 NEXT_LOOKS = 50
-
-Cell = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

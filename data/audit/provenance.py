@@ -11,9 +11,7 @@ from ..errors import AuditError
 from ..record import parse_record
 from .items import Answer, Cause, Item
 from .store import Scan
-from .verdicts import standing, verdicts
-
-Cell = tuple[str, str]
+from .verdicts import Cell, standing, verdicts
 
 
 @dataclass(frozen=True, slots=True)

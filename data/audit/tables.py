@@ -11,9 +11,7 @@ from .items import Answer, Item
 from .provenance import Change, changes
 from .stopping import StopRule
 from .store import Scan
-from .verdicts import latest_answers, standing, verdicts
-
-Cell = tuple[str, str]
+from .verdicts import Cell, latest_answers, standing, verdicts
 
 _NOBODY = ""
 
