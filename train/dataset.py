@@ -11,15 +11,15 @@ from ..data.corpus_files import corpus_paths
 from ..data.description_records import description_records
 from ..data.errors import RunError
 from ..data.files import sha256_file
+from ..data.phrasebook_files import phrase_files, phrase_records
 from ..data.policy import Taxonomy, load_taxonomy
 from ..data.quotes import compliant_passages, quote_records
 from ..data.readers import read_records
 from ..data.record import Record, label_arrays
 from ..data.splits import SplitManifest, make_splits
 from ..data.windows import WindowTokenizer
-from .loop import Labelled
 from .settings import DataSettings, ModelSettings
-from .windows import build_window_table, open_window_table
+from .windows import Labelled, build_window_table, open_window_table
 
 SPLIT_NAMES = ("train", "validation", "calibration", "test")
 
@@ -65,7 +65,7 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
     )
     by_id = {record.id: record for record in read.records}
     records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}
-    files = {str(path): sha256_file(path) for path in paths}
+    files = {str(path): sha256_file(path) for path in [*paths, *phrase_files(settings.phrasebook)]}
     return SplitRecords(taxonomy, records, manifest, files, rejected=len(read.faults))
 
 
@@ -86,12 +86,16 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
 def training_records(
     records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
 ) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """What the model is fitted on: the training split, of it the passages that the settings want, the taxonomy's own
-    wording, and disguised copies of these short ones; and the rows that are versions of one record (`Labelled.versions`)."""
+    """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook, the
+    taxonomy's own wording, and disguised copies of these short ones; and the rows that are versions of one record
+    (`Labelled.versions`).
+
+    :raises RecordError: if a file of the phrasebook cannot be used.
+    """
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
     described = description_records(taxonomy) if settings.descriptions else []
-    short = [*quotes, *passages, *described]
+    short = [*quotes, *passages, *phrase_records(settings.phrasebook, taxonomy), *described]
     copies = disguised_copies(short, per_record=settings.disguised_copies, seed=seed)
     versions: list[tuple[int, ...]] = [(row,) for row in range(len(records))]
     first_copy = len(records) + len(short)

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
@@ -24,27 +24,21 @@ from .checkpoint import Checkpoint, Progress, clear_leftovers, load_latest, save
 from .losses import masked_loss
 from .metric_module import PolicyMetrics
 from .model import PolicyModel, build_model, load_trained_state, trained_state
-from .optim import WeightAverage, build_optimizer, build_schedule, optimizer_tensors, restore_optimizer
+from .optim import (
+    WeightAverage,
+    build_optimizer,
+    build_schedule,
+    optimizer_tensors,
+    rebuild_schedule,
+    restore_optimizer,
+    set_step,
+)
 from .predict import predict_logits
 from .processes import is_sharded
 from .run_files import log_lines
 from .settings import Settings
 from .speedups import switch_off, switch_on
-from .windows import WindowTable
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
-
-    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows that are one
-    record in other words, of which an epoch takes one; empty where every row is a record.
-    """
-
-    table: WindowTable
-    targets: np.ndarray
-    known: np.ndarray
-    versions: Sequence[Sequence[int]] = ()
+from .windows import Labelled
 
 
 class Trainer:
@@ -231,7 +225,7 @@ class Trainer:
             self.average.restore(checkpoint.tensors["average"], steps=self.progress.ema_steps)
         if self.accelerator.scaler is not None and self.progress.scaler:
             self.accelerator.scaler.load_state_dict(self.progress.scaler)
-        self._set_rates()
+        set_step(self.schedule, self.progress.step)
         return True
 
     def _keep_steps(self) -> None:
@@ -240,20 +234,7 @@ class Trainer:
             return
         self.plan.per_step = self.progress.per_step
         self.total_steps = self._total_steps()
-        for group, rate in zip(self.optimizer.param_groups, self.schedule.base_lrs, strict=True):
-            group["lr"] = group["initial_lr"] = rate
-        self.schedule = build_schedule(self.optimizer.optimizer, self.settings.optim, steps=self.total_steps)
-
-    def _set_rates(self) -> None:
-        step = self.progress.step
-        self.schedule.last_epoch = step
-        rates = [
-            base * scale(step)
-            for base, scale in zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
-        ]
-        self.schedule._last_lr = rates
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        self.schedule = rebuild_schedule(self.schedule, self.settings.optim, steps=self.total_steps)
 
     # -- the whole --------------------------------------------------------------------------------------
 
@@ -290,15 +271,7 @@ class Trainer:
         """
         self.model.train()
         started = time.perf_counter()
-        bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            disable=not self.accelerator.is_local_main_process,
-            console=_stderr(),
-        )
-        with bar:
+        with _bar(shown=self.accelerator.is_local_main_process) as bar:
             task = bar.add_task("training", total=self.total_steps, completed=self.progress.step)
             while not self.progress.finished:
                 self._run_epoch(bar, task, started)
@@ -330,7 +303,6 @@ class Trainer:
         return padding_share(self.train.table, batches, layout=self.speedups.layout)
 
 
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
+def _bar(*, shown: bool) -> Bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Bar(*columns, disable=not shown, console=Console(stderr=True))

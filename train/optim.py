@@ -67,6 +67,22 @@ def build_schedule(optimizer: torch.optim.Optimizer, optim: OptimSettings, *, st
     )
 
 
+def rebuild_schedule(schedule: LambdaLR, optim: OptimSettings, *, steps: int) -> LambdaLR:
+    """The same rates over another number of steps, from the first one on."""
+    optimizer = schedule.optimizer
+    for group, rate in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+        group["lr"] = group["initial_lr"] = rate
+    return build_schedule(optimizer, optim, steps=steps)
+
+
+def set_step(schedule: LambdaLR, step: int) -> None:
+    """Put schedule and optimizer where `step` steps would have taken them."""
+    rates = [base * scale(step) for base, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+    schedule.last_epoch, schedule._last_lr = step, rates
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 class WeightAverage:
     """Exponential moving average of the trained weights (Polyak averaging), warmed up over the first steps."""
 

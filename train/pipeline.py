@@ -16,7 +16,8 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from ..data.errors import RunError
 from ..data.extras import require
-from ..data.files import write_json
+from ..data.files import sha256_file, write_json
+from ..data.phrasebook_files import phrase_files
 from ..data.record import Record
 from ..data.windows import WindowTokenizer
 from . import run_files as names
@@ -30,7 +31,7 @@ from .dataset import (
     window_tokenizer,
 )
 from .judging import Trained, judge
-from .loop import Labelled, Trainer
+from .loop import Trainer
 from .mixture import with_any_violation
 from .model import (
     PolicyModel,
@@ -45,7 +46,7 @@ from .predict import predict_logits
 from .predictions import Predictions
 from .processes import lost_peers_named, on_cpu, process_state
 from .run import record_predictions, save_model, write_provenance
-from .settings import Settings, save_settings
+from .settings import Settings, flat_settings, save_settings
 from .shards import (
     open_labelled,
     shard_paths,
@@ -56,6 +57,7 @@ from .shards import (
     texts_hash,
 )
 from .wide import complete
+from .windows import Labelled
 
 _VERSION = "1"
 
@@ -63,7 +65,8 @@ _VERSION = "1"
 def fingerprint(settings: Settings, data_hash: str) -> str:
     """Identifies what decides a run's result, so that a checkpoint is never resumed under other settings."""
     decisive = settings.model_dump(mode="json", exclude={"name": True, "loop": {"trackers"}})
-    return hashlib.sha256(json.dumps([decisive, data_hash], sort_keys=True).encode()).hexdigest()
+    phrases = [sha256_file(path) for path in phrase_files(settings.data.phrasebook)]
+    return hashlib.sha256(json.dumps([decisive, data_hash, phrases], sort_keys=True).encode()).hexdigest()
 
 
 def _prepare_folder(folder: Path, *, resume: bool) -> None:
@@ -87,7 +90,7 @@ def _accelerator(settings: Settings, folder: Path) -> Accelerator:
         project_dir=str(folder / "trackers"),
     )
     if settings.loop.trackers:
-        accelerator.init_trackers(settings.name)
+        accelerator.init_trackers(settings.name, config=flat_settings(settings))
     return accelerator
 
 

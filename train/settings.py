@@ -1,5 +1,6 @@
 """The settings of a training run: one frozen group per concern, read from YAML, all faults shown together."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -168,10 +169,13 @@ class DataSettings(_Group):
     compliant_passages: int = Field(default=0, ge=0)
     """Passages of each compliant training record that become records of their own, so that not every short
     text is a violation."""
+    phrasebook: tuple[str, ...] = ()
+    """Record files that are only trained on, never held out: short texts that teach a trade's words. `shipped` names
+    the project's own."""
     descriptions: bool = False
     """Train on what the taxonomy says that each policy covers and does not cover, too."""
     disguised_copies: int = Field(default=0, ge=0)
-    """Copies of each quote, passage and description with broken and misspelt words: epochs take the passage and its copies
+    """Copies of each quote, passage, phrase and description with broken and misspelt words: epochs take the passage and its copies
     in turn, the n-gram branch learns from all of them."""
 
     @property
@@ -245,6 +249,16 @@ def load_settings(path: Path | None = None, *, overrides: list[str] | None = Non
     for override in overrides or []:
         _assign(values, override)
     return build_settings(values, source=str(path or "settings"))
+
+
+def flat_settings(settings: Settings) -> dict[str, str | int | float | bool]:
+    """The settings as `group.key` and a plain value each, as trackers want them; anything else as JSON text."""
+    values: dict[str, Any] = {}
+    for group, value in settings.model_dump(mode="json").items():
+        values |= (
+            {f"{group}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {group: value}
+        )
+    return {key: v if isinstance(v, str | int | float) else json.dumps(v) for key, v in values.items()}
 
 
 def save_settings(settings: Settings, path: Path) -> None:

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from ..data.windows import WindowTokenizer
-from .loop import Labelled
 from .mixture import fit_mixture
 from .model import PolicyModel
 from .ngram_fitting import fit_ngrams, piece_spellings
 from .ngrams import NgramBranch
 from .settings import ModelSettings
+from .windows import Labelled
 
 # The branch is fitted in memory: of more records it is fitted on as many, drawn at random.
 _MOST_RECORDS = 200_000

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ class WindowTable:
     def windows(self, records: Sequence[int]) -> list[list[list[int]]]:
         """Token ids of every window of each record."""
         return self.dataset[list(records)]["windows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
+
+    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows that are one
+    record in other words, of which an epoch takes one; empty where every row is a record.
+    """
+
+    table: WindowTable
+    targets: np.ndarray
+    known: np.ndarray
+    versions: Sequence[Sequence[int]] = ()
 
 
 def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,11 @@ from .scores import Cells, Floats
 Ints = NDArray[np.int64]
 
 
+ALIKE = 0.5
+"""Similarity from which texts with different labels are shown side by side: below that of near-duplicates, which one answer
+settles unseen, as a person reads both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contradiction:
     """A cell whose label another record of the same group contradicts.

@@ -13,7 +13,7 @@ from ..record import Record, label_arrays
 from ..text import clean
 from .combine import Ranking, rank_cells
 from .drift import drifts
-from .duplicates import contradictions
+from .duplicates import ALIKE, contradictions
 from .items import Item
 from .neighbours import nearest, neighbour_vectors
 from .samples import CellPlace, draw_controls, plant_agreed, plant_gold
@@ -74,7 +74,8 @@ def scan_records(
     neighbours = nearest(neighbour_vectors(texts, opinions.vectors), duplicates, seed=seed)
     annotators = tuple(record.annotator for record in records)
     ranking = rank_cells(cells, neighbours, margins=opinions.margins, annotators=annotators)
-    found = contradictions(cells, duplicates, ranking.suspicion)
+    alike = near_duplicate_groups(texts, threshold=ALIKE, seed=seed)
+    found = contradictions(cells, alike, ranking.suspicion)
     times = [moment(record.labelled_at).timestamp() if record.labelled_at else None for record in records]
     findings = Findings(records, taxonomy, ranking, duplicates, found, drifts(cells, annotators, times))
     maker = ItemMaker(findings)

@@ -80,7 +80,10 @@ def _first(items: Sequence[Item], record: str, cause: str) -> Item:
 def test_each_cause_is_told_apart() -> None:
     rows = _rows(300)
     for number, (labels, _) in enumerate([(["crimson"], "spare"), ([], "lost"), (["walrus"], "swapped")]):
-        rows[number]["text"] = " ".join(WORDS) + f" {number}" + (" crimson goods" if number else "")
+        words = WORDS[
+            :: (1, -1, 3)[number]
+        ]  # in orders of their own: texts alike would contradict each other
+        rows[number]["text"] = " ".join(words) + f" {number}" + (" crimson goods" if number else "")
         rows[number] |= {"labels": labels, "evidence": {}}
     items = _scan(rows)
     assert _first(items, "r0", "wrong_positive").policy == "crimson"

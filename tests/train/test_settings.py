@@ -5,7 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from merchantguard.data.errors import SettingsError
-from merchantguard.train.settings import Settings, load_settings, save_settings
+from merchantguard.train.settings import (
+    Settings,
+    build_settings,
+    flat_settings,
+    load_settings,
+    save_settings,
+)
 
 CONFIGS = sorted(
     entry.name
@@ -59,3 +65,12 @@ def test_a_file_that_is_no_settings_file_is_named(content: str, tmp_path: Path) 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().seed = 3  # type: ignore[misc]
+
+
+def test_trackers_are_given_every_setting_as_a_plain_value() -> None:
+    flat = flat_settings(build_settings({"name": "one", "data": {"records": ["a.jsonl"]}}))
+    assert flat["name"] == "one"
+    assert flat["optim.epochs"] == 10
+    assert flat["data.records"] == '["a.jsonl"]'
+    assert flat["loop.threads"] == "null"
+    assert {type(value) for value in flat.values()} <= {str, int, float, bool}

@@ -1,5 +1,6 @@
 """The training job from end to end on a tiny model: real files, real processes, real kills."""
 
+import importlib.util
 import json
 import os
 import random
@@ -69,6 +70,8 @@ def test_a_run_holds_what_the_contract_names(unbroken: Path) -> None:
     assert {"thresholds.json", "metrics.json", "log.jsonl", "report.html", "provenance.json"} <= names
     assert not [p for p in unbroken.rglob("*") if p.suffix in (".pkl", ".pt", ".bin", ".tmp")]
     assert list((unbroken / "trackers").rglob("events.out.tfevents*"))
+    (hyperparameters,) = (unbroken / "trackers").rglob("hparams.yml")
+    assert "optim.learning_rate: 0.01" in hyperparameters.read_text()
     run = load_run(unbroken)
     assert run.taxonomy.ids == ("crimson", "walrus")
     assert len(run.base.sha256 or "") == 64
@@ -118,6 +121,17 @@ def test_a_packed_run_in_bf16_learns_the_rule_without_padding(arguments: list[st
     assert json.loads((out / "provenance.json").read_text())["training"]["padding_share"] == 0.0
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["test"]["headline"]["macro_average_precision"]["value"] > 0.9
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    tracker: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec(tracker):
+        pytest.skip(f"{tracker} is installed here")
+    out = str(tmp_path / "run")
+    assert command(["train", *arguments, f"loop.trackers=[{tracker}]", "--out", out]) == 2
+    assert f"`{tracker}` is required: pip install 'merchantguard[tracking]'" in capsys.readouterr().err
 
 
 def test_a_run_is_not_trained_over(
