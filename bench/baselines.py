@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
 from merchantguard.data.policy import Taxonomy
 from merchantguard.data.quotes import compliant_passages, quote_records
 from merchantguard.data.record import Record, label_arrays
@@ -82,10 +83,13 @@ class LinearBaseline:
     """Fixed features under `MaskedLogistic`; the regularisation strength is chosen on validation.
 
     :param quoted: train on quotes and compliant passages too, as the package's own recipe does.
+    :param phrases: and on the shipped phrasebook.
     """
 
-    def __init__(self, features: "Features", *, quoted: bool = False, cleaned: bool = True) -> None:
-        self.features, self.quoted, self.cleaned = features, quoted, cleaned
+    def __init__(
+        self, features: "Features", *, quoted: bool = False, phrases: bool = False, cleaned: bool = True
+    ) -> None:
+        self.features, self.quoted, self.phrases, self.cleaned = features, quoted, phrases, cleaned
         self.head = MaskedLogistic(STRENGTHS[0])
         self.notes: dict[str, Any] = {}
 
@@ -93,6 +97,8 @@ class LinearBaseline:
         """Learn; the strength is the one of `STRENGTHS` with the best macro average precision on `validation`."""
         if self.quoted:
             train = [*train, *quote_records(train), *compliant_passages(train, per_record=2, seed=0)]
+        if self.phrases:
+            train = [*train, *phrase_records([SHIPPED], taxonomy)]
         seen = self.features.fit_transform(self._read(_texts(train)))
         held = self.features.transform(self._read(_texts(validation)))
         labels, known = label_arrays(train, taxonomy)
@@ -222,6 +228,11 @@ def tfidf() -> LinearBaseline:
 def tfidf_quotes() -> LinearBaseline:
     """The same, trained on quotes and compliant passages as well."""
     return LinearBaseline(NgramFeatures(), quoted=True)
+
+
+def tfidf_phrases() -> LinearBaseline:
+    """The same, trained on all that ours is: on the shipped phrasebook as well."""
+    return LinearBaseline(NgramFeatures(), quoted=True, phrases=True)
 
 
 def embedding() -> LinearBaseline:

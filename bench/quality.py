@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import Classifier, Job, embedding, run_alone, tfidf, tfidf_quotes
+from baselines import Classifier, Job, embedding, run_alone, tfidf, tfidf_phrases, tfidf_quotes
 from numpy.typing import NDArray
 from quality_data import QualityData, load_quality_data
 from quality_judge import REFERENCE, Review, calibrated, judge_set
@@ -27,7 +27,13 @@ from merchantguard.data.files import write_json
 from merchantguard.data.policy import Taxonomy, load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("ours", "full", "tfidf", "tfidf_quotes", "embedding")
+LINEAR = {
+    "tfidf": tfidf,
+    "tfidf_quotes": tfidf_quotes,
+    "tfidf_phrases": tfidf_phrases,
+    "embedding": embedding,
+}
+MODELS = ("ours", "full", *LINEAR)
 SEEDED = ("ours", "full")
 
 
@@ -38,7 +44,7 @@ def builder(name: str, *, seed: int, overrides: Sequence[str]) -> Callable[[], C
         from package_model import train_ours
 
         return partial(train_ours, seed=seed, full=name == "full", overrides=tuple(overrides))
-    return {"tfidf": tfidf, "tfidf_quotes": tfidf_quotes, "embedding": embedding}[name]
+    return LINEAR[name]
 
 
 def run(

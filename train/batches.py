@@ -54,7 +54,7 @@ def record_logits(model: Callable[..., Any], batch: Batch) -> Tensor:
     return pool_windows(joined, batch.record_of_window, len(batch.records))
 
 
-def _length_groups(lengths: Sequence[int]) -> list[list[int]]:
+def length_groups(lengths: Sequence[int]) -> list[list[int]]:
     """Positions of the windows by group, longest first."""
     groups: list[list[int]] = []
     for position in sorted(range(len(lengths)), key=lambda p: -lengths[p]):
@@ -64,7 +64,8 @@ def _length_groups(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, int64 (B, T), of windows padded to the longest."""
     ids = np.full((len(windows), max(map(len, windows))), pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, window in enumerate(windows):
@@ -87,8 +88,8 @@ def collate(
         packed = pack_windows(windows, pad_id=table.pad_id, layout=layout)
         return Batch((), torch.tensor(owner), tuple(records), packed)
     lengths = [len(window) for window in windows]
-    order = [list(range(len(windows)))] if one_group else _length_groups(lengths)
-    groups = tuple(_padded([windows[p] for p in group], table.pad_id) for group in order)
+    order = [list(range(len(windows)))] if one_group else length_groups(lengths)
+    groups = tuple(padded([windows[p] for p in group], table.pad_id) for group in order)
     return Batch(groups, torch.tensor([owner[p] for group in order for p in group]), tuple(records))
 
 
@@ -209,7 +210,7 @@ def _computed_tokens(lengths: Sequence[int], layout: Layout | None) -> int:
     if layout == "rows":
         rows = even_rows(lengths)
         return len(rows) * max(sum(lengths[place] for place in row) for row in rows)
-    return sum(lengths[group[0]] * len(group) for group in _length_groups(lengths))
+    return sum(lengths[group[0]] * len(group) for group in length_groups(lengths))
 
 
 def padding_share(

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from ..data.augment import disguised_copies
@@ -87,22 +89,26 @@ def training_records(
     records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
 ) -> tuple[list[Record], list[tuple[int, ...]]]:
     """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook, the
-    taxonomy's own wording, and disguised copies of these short ones; and the rows that are versions of one record
-    (`Labelled.versions`).
+    taxonomy's own wording, and disguised copies of these short ones; and the rows of which an epoch takes one
+    (`Labelled.versions`): a passage and its copies, or as many phrases as take turns and theirs.
 
     :raises RecordError: if a file of the phrasebook cannot be used.
     """
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
     described = description_records(taxonomy) if settings.descriptions else []
-    short = [*quotes, *passages, *phrase_records(settings.phrasebook, taxonomy), *described]
-    copies = disguised_copies(short, per_record=settings.disguised_copies, seed=seed)
-    versions: list[tuple[int, ...]] = [(row,) for row in range(len(records))]
-    first_copy = len(records) + len(short)
-    for number in range(len(short)):
-        start = first_copy + number * settings.disguised_copies
-        versions.append((len(records) + number, *range(start, start + settings.disguised_copies)))
-    return [*records, *short, *copies], versions
+    phrases = phrase_records(settings.phrasebook, taxonomy)
+    random.Random(seed).shuffle(phrases)
+    turns = [
+        phrases[start : start + settings.phrase_turns]
+        for start in range(0, len(phrases), settings.phrase_turns)
+    ]
+    groups = [[record] for record in records]
+    for short in [*([one] for one in (*quotes, *passages, *described)), *turns]:
+        groups.append([*short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)])
+    ends = list(accumulate(map(len, groups)))
+    versions = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
+    return [record for group in groups for record in group], versions
 
 
 def labelled_windows(

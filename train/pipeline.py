@@ -22,6 +22,7 @@ from ..data.record import Record
 from ..data.windows import WindowTokenizer
 from . import run_files as names
 from .base import describe_base, save_tokenizer
+from .checkpoint import checkpoint_folders
 from .dataset import (
     SPLIT_NAMES,
     SplitRecords,
@@ -56,6 +57,7 @@ from .shards import (
     table_key,
     texts_hash,
 )
+from .warm_up import warm_up
 from .wide import complete
 from .windows import Labelled
 
@@ -132,6 +134,31 @@ def _streamed(
     return stream_labelled(records, data.taxonomy, tokenizer, place, gate=gate, versions=versions)
 
 
+def _started_model(
+    settings: Settings,
+    data: SplitRecords,
+    train: Labelled,
+    folder: Path,
+    accelerator: Accelerator,
+    *,
+    resumes: bool,
+) -> PolicyModel:
+    """The model where training begins; what a checkpoint replaces anyway is left out if one `resumes`."""
+    set_seed(settings.seed)
+    model = build_model(settings.model, settings.lora, n_policies=len(data.taxonomy)).to(accelerator.device)
+    tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
+    texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
+    descriptions = [windows.windows[0].ids for windows in tokenizer.encode_batch(texts)]
+    if settings.warm_up.steps and not resumes:
+        # Every process by itself, all alike: the stage is short.
+        bf16 = settings.optim.mixed_precision == "bf16"
+        shown = accelerator.is_local_main_process
+        warm_up(model, train, descriptions, settings.warm_up, bf16=bf16, seed=settings.seed, shown=shown)
+    if settings.model.describe_head:
+        start_from_descriptions(model, descriptions)
+    return model
+
+
 def fit_splits(
     settings: Settings,
     data: SplitRecords,
@@ -152,13 +179,9 @@ def fit_splits(
     accelerator.wait_for_everyone()
     with accelerator.main_process_first():
         tables = _window_tables(data, settings, folder)
-    set_seed(settings.seed)
-    model = build_model(settings.model, settings.lora, n_policies=len(data.taxonomy)).to(accelerator.device)
-    if settings.model.describe_head:
-        tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
-        texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
-        start_from_descriptions(model, [w.windows[0].ids for w in tokenizer.encode_batch(texts)])
     train = tables["train"]
+    resumes = resume and bool(checkpoint_folders(folder / "checkpoints"))
+    model = _started_model(settings, data, train, folder, accelerator, resumes=resumes)
     if settings.model.gate and not settings.data.shards:
         targets, known = with_any_violation(train.targets, train.known)
         train = replace(train, targets=targets, known=known)

@@ -133,6 +133,19 @@ class OptimSettings(_Group):
         return "no" if value is False else value
 
 
+class WarmUpSettings(_Group):
+    """The contrastive stage before training (`warm_up.py`)."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimizer steps; 0 leaves the stage out."""
+    batch_records: int = Field(default=32, ge=2)
+    """Texts that are told apart in a step; more make the task harder."""
+    tokens: int = Field(default=128, ge=8)
+    """How much of each text is read."""
+    learning_rate: Positive = 3e-4
+    temperature: Positive = 0.07
+
+
 class LoopSettings(_Group):
     """How the loop evaluates, stops, saves and reports."""
 
@@ -172,6 +185,8 @@ class DataSettings(_Group):
     phrasebook: tuple[str, ...] = ()
     """Record files that are only trained on, never held out: short texts that teach a trade's words. `shipped` names
     the project's own."""
+    phrase_turns: int = Field(default=1, ge=1)
+    """An epoch of the encoder takes one of so many phrases; the n-gram branch learns from all of them."""
     descriptions: bool = False
     """Train on what the taxonomy says that each policy covers and does not cover, too."""
     disguised_copies: int = Field(default=0, ge=0)
@@ -201,6 +216,7 @@ class Settings(_Group):
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
+    warm_up: WarmUpSettings = WarmUpSettings()
     loop: LoopSettings = LoopSettings()
     data: DataSettings = DataSettings()
     thresholds: ThresholdSettings = ThresholdSettings()

@@ -47,8 +47,8 @@ class WindowTable:
 class Labelled:
     """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
 
-    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows that are one
-    record in other words, of which an epoch takes one; empty where every row is a record.
+    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows, such as a
+    record in other words, of which an epoch takes one; empty where an epoch takes every row.
     """
 
     table: WindowTable

@@ -40,6 +40,7 @@ def arguments(
 name: tiny
 model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, gate: true, head_dropout: 0.2}}
 lora: {{rank: 4, dropout: 0.1}}
+warm_up: {{steps: 3, batch_records: 8}}
 optim: {{epochs: 4, learning_rate: 0.01, batch_records: 4, batch_tokens: 256, accumulate: 2, ema: 0.9}}
 loop: {{trackers: [tensorboard], checkpoint_every: 1, threads: 1}}
 data: {{taxonomy: {taxonomy_file}, records: [{data}], train: 0.4, validation: 0.2, calibration: 0.2, test: 0.2, quotes: true, compliant_passages: 1}}
