@@ -34,6 +34,33 @@ class Trained:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What card and report tell of: the trained model with its calibration, thresholds and figures on the test split."""
+
+    trained: Trained
+    settings: Settings
+    data: SplitRecords
+    calibration: Calibration
+    thresholds: tuple[PolicyThreshold, ...]
+    any_review: ReviewCertificate
+    metrics: dict[str, Any]
+
+    def counts(self) -> dict[str, int]:
+        return {split: len(records) for split, records in self.data.records.items()}
+
+    def limits(self) -> list[str]:
+        counts, facts = self.counts(), self.trained.facts
+        return [
+            f"Figures are of {counts['test']} test records that share no domain and no near-duplicate with the "
+            f"{counts['train']} of training; merchants written by other hands are harder.",
+            f"Calibration and thresholds rest on {counts['calibration']} records: a policy with few positives among "
+            "them has a calibration close to the common one, and mostly no certified block threshold.",
+            f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
+            "on the validation split.",
+        ]
+
+
 def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path) -> None:
     """Calibrate and certify on the calibration split, evaluate, and write it all; metrics.json comes last."""
     for split, predictions in trained.predictions.items():
@@ -53,75 +80,47 @@ def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path
         )
         for split in ("validation", "test")
     }
-    _card(trained, metrics["test"], thresholds, any_review, settings, data, folder)
-    _report(trained, metrics["test"], calibration, thresholds, any_review, settings, data, folder)
+    judged = _Judged(trained, settings, data, calibration, thresholds, any_review, metrics["test"])
+    _card(judged, folder)
+    _report(judged, folder)
     write_json(folder / names.METRICS, metrics)
 
 
-def _limits(metrics: dict[str, Any], facts: dict[str, Any], data: SplitRecords) -> list[str]:
-    counts = {split: len(records) for split, records in data.records.items()}
-    return [
-        f"Figures are of {counts['test']} test records that share no domain and no near-duplicate with the "
-        f"{counts['train']} of training; merchants written by other hands are harder.",
-        f"Calibration and thresholds rest on {counts['calibration']} records: a policy with few positives among "
-        "them has a calibration close to the common one, and mostly no certified block threshold.",
-        f"Training stopped after {facts['steps']} steps; the weights are those of step {facts['best_step']}, best "
-        "on the validation split.",
-    ]
-
-
-def _card(
-    trained: Trained,
-    metrics: dict[str, Any],
-    thresholds: tuple[PolicyThreshold, ...],
-    any_review: ReviewCertificate,
-    settings: Settings,
-    data: SplitRecords,
-    folder: Path,
-) -> None:
+def _card(judged: _Judged, folder: Path) -> None:
     provenance = read_json(folder / names.PROVENANCE)
+    shards = map(str, shard_paths(judged.settings.data.shards))
     card = run_card(
-        name=settings.name,
-        taxonomy=data.taxonomy,
+        name=judged.settings.name,
+        taxonomy=judged.data.taxonomy,
         base=provenance["base"],
-        counts={split: len(records) for split, records in data.records.items()},
-        files=data.files
-        | {shard: sha256_file(Path(shard)) for shard in map(str, shard_paths(settings.data.shards))},
+        counts=judged.counts(),
+        files=judged.data.files | {shard: sha256_file(Path(shard)) for shard in shards},
         data_hash=provenance["data_hash"],
-        metrics=metrics,
-        thresholds=thresholds,
-        any_review=any_review,
-        training=trained.facts,
-        max_windows=settings.model.max_windows,
-        limits=_limits(metrics, trained.facts, data),
+        metrics=judged.metrics,
+        thresholds=judged.thresholds,
+        any_review=judged.any_review,
+        training=judged.trained.facts,
+        max_windows=judged.settings.model.max_windows,
+        limits=judged.limits(),
     )
     write_text(folder / names.CARD, card)
 
 
-def _report(
-    trained: Trained,
-    metrics: dict[str, Any],
-    calibration: Any,
-    thresholds: tuple[PolicyThreshold, ...],
-    any_review: ReviewCertificate,
-    settings: Settings,
-    data: SplitRecords,
-    folder: Path,
-) -> None:
+def _report(judged: _Judged, folder: Path) -> None:
     write_report(
         folder / names.REPORT,
-        metrics=metrics,
-        predictions=trained.predictions["test"],
-        calibration=calibration,
-        thresholds=thresholds,
-        any_review=any_review,
-        taxonomy=data.taxonomy,
-        log=trained.log,
-        title=f"{settings.name}: test split",
-        settings=settings.model_dump(mode="json"),
+        metrics=judged.metrics,
+        predictions=judged.trained.predictions["test"],
+        calibration=judged.calibration,
+        thresholds=judged.thresholds,
+        any_review=judged.any_review,
+        taxonomy=judged.data.taxonomy,
+        log=judged.trained.log,
+        title=f"{judged.settings.name}: test split",
+        settings=judged.settings.model_dump(mode="json"),
         environment=environment(),
-        data={"all splits": data.data_hash(), **data.files},
-        limits=_limits(metrics, trained.facts, data),
+        data={"all splits": judged.data.data_hash(), **judged.data.files},
+        limits=judged.limits(),
     )
 
 
