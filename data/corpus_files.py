@@ -19,10 +19,18 @@ def corpus_paths() -> list[Path]:
 
     :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
     """
-    folder = files("merchantguard.data.corpus")
+    return shipped_files("corpus")
+
+
+def shipped_files(name: str) -> list[Path]:
+    """The record files of `data/NAME/`, in order.
+
+    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
+    """
+    folder = files(f"merchantguard.data.{name}")
     paths = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".jsonl")]
     if not paths or not all(path.is_file() for path in paths):
-        raise RecordError(f"the shipped corpus is not at {folder}; install merchantguard again, unpacked")
+        raise RecordError(f"the shipped {name} is not at {folder}; install merchantguard again, unpacked")
     return sorted(paths)
 
 

@@ -6,28 +6,15 @@ another one they speak of those policies alone that are worded alike in both.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
-from .errors import RecordError
+from .corpus_files import shipped_files
 from .policy import Taxonomy, load_taxonomy
 from .readers import read_records
 from .record import Record
 
 SHIPPED = "shipped"
 """Names the shipped phrasebook where files are named."""
-
-
-def shipped_paths() -> list[Path]:
-    """The files of the shipped phrasebook, in order.
-
-    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
-    """
-    folder = files("merchantguard.data.phrasebook")
-    paths = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".jsonl")]
-    if not paths or not all(path.is_file() for path in paths):
-        raise RecordError(f"the shipped phrasebook is not at {folder}; install merchantguard again, unpacked")
-    return sorted(paths)
 
 
 def phrase_records(entries: Sequence[str], taxonomy: Taxonomy) -> list[Record]:
@@ -39,7 +26,7 @@ def phrase_records(entries: Sequence[str], taxonomy: Taxonomy) -> list[Record]:
     for entry in entries:
         if entry == SHIPPED:
             shipped = load_taxonomy()
-            phrases = read_records(shipped_paths(), shipped, strict=True).records
+            phrases = read_records(shipped_files("phrasebook"), shipped, strict=True).records
             found += [r for phrase in phrases if (r := _carried_over(phrase, shipped, taxonomy)) is not None]
         else:
             found += read_records([Path(entry)], taxonomy, strict=True).records
@@ -48,7 +35,11 @@ def phrase_records(entries: Sequence[str], taxonomy: Taxonomy) -> list[Record]:
 
 def phrase_files(entries: Sequence[str]) -> list[Path]:
     """The files that `phrase_records` reads."""
-    return [path for entry in entries for path in (shipped_paths() if entry == SHIPPED else [Path(entry)])]
+    return [
+        path
+        for entry in entries
+        for path in (shipped_files("phrasebook") if entry == SHIPPED else [Path(entry)])
+    ]
 
 
 def _carried_over(phrase: Record, shipped: Taxonomy, taxonomy: Taxonomy) -> Record | None:
