@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import read_json, sha256_file, write_json, write_text
+from ..data.phrasebook_files import phrase_records
 from ..data.policy import Taxonomy
 from . import run_files as names
 from .calibration import Calibration, fit_calibration
@@ -89,6 +90,7 @@ def judge(trained: Trained, settings: Settings, data: SplitRecords, folder: Path
 def _card(judged: _Judged, folder: Path) -> None:
     provenance = read_json(folder / names.PROVENANCE)
     shards = map(str, shard_paths(judged.settings.data.shards))
+    phrases = phrase_records(judged.settings.data.phrasebook, judged.data.taxonomy)
     card = run_card(
         name=judged.settings.name,
         taxonomy=judged.data.taxonomy,
@@ -99,7 +101,7 @@ def _card(judged: _Judged, folder: Path) -> None:
         metrics=judged.metrics,
         thresholds=judged.thresholds,
         any_review=judged.any_review,
-        training=judged.trained.facts,
+        training=judged.trained.facts | {"texts of the phrasebook, only trained on": len(phrases)},
         max_windows=judged.settings.model.max_windows,
         limits=judged.limits(),
     )

@@ -85,6 +85,7 @@ def test_the_card_tells_of_data_figures_slices_limits_and_licence(unbroken: Path
     assert f"{precision['value']:.3f} ({precision['low']:.3f} to {precision['high']:.3f})" in card
     assert "licence unknown" in card  # what the settings say of the base
     assert "records.jsonl" in card
+    assert "| texts of the phrasebook, only trained on | 0 |" in card
     assert str(unbroken) not in card
     assert "/records.jsonl" not in card  # names of files, not where they lay
     for heading in ("## Data", "## Slices", "## Limits", "## Policies and thresholds", "## Training"):
