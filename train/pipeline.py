@@ -146,10 +146,13 @@ def _started_model(
     """The model where training begins; what a checkpoint replaces anyway is left out if one `resumes`."""
     set_seed(settings.seed)
     model = build_model(settings.model, settings.lora, n_policies=len(data.taxonomy)).to(accelerator.device)
+    warms_up = settings.warm_up.steps > 0 and not resumes
+    if not (warms_up or settings.model.describe_head):
+        return model
     tokenizer = window_tokenizer(folder / names.TOKENIZER, settings.model)
     texts = [f"{policy.title}: {policy.covers}" for policy in data.taxonomy.policies]
     descriptions = [windows.windows[0].ids for windows in tokenizer.encode_batch(texts)]
-    if settings.warm_up.steps and not resumes:
+    if warms_up:
         # Every process by itself, all alike: the stage is short.
         bf16 = settings.optim.mixed_precision == "bf16"
         shown = accelerator.is_local_main_process

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from .batches import length_groups, padded
 from .model import PolicyModel
@@ -39,15 +40,14 @@ def warm_up(
     device = model.head.weight.device
     parameters = [p for p in model.encoder.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate)
+    schedule = LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
     cut = [list(ids[: settings.tokens]) for ids in descriptions]
     targets = (train.targets * train.known)[:, : len(cut)]
     compliant = train.known[:, : len(cut)].all(axis=1) & ~targets.any(axis=1)
     draw = np.random.default_rng(seed)
     model.train()
     steps = range(settings.steps)
-    for step in track(steps, "warm-up", console=Console(stderr=True), disable=not shown, transient=True):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _rate(step, settings.steps)
+    for _ in track(steps, "warm-up", console=Console(stderr=True), disable=not shown, transient=True):
         rows = draw.choice(len(train.table), min(settings.batch_records, len(train.table)), replace=False)
         firsts = [windows[0][: settings.tokens] for windows in train.table.windows(rows.tolist())]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -63,11 +63,12 @@ def warm_up(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        schedule.step()
     optimizer.zero_grad()
 
 
 def _rate(step: int, steps: int) -> float:
-    """Up over the first tenth, then linearly down to nothing."""
+    """Share of the peak rate at a step: up over the first tenth, and linearly down to nothing."""
     return min(1.0, (step + 1) / max(1, steps // 10)) * (1.0 - step / steps)
 
 
