@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM = false
 install: $(STAMP)
 
 # The folders are named so that a new file, which a strict editable install does not see, installs again.
-$(STAMP): pyproject.toml setup.cfg constraints.txt src/merchantguard data data/corpus train serve export configs
+$(STAMP): pyproject.toml setup.cfg constraints.txt src/merchantguard $(shell find core data train serve export audit configs -type d -not -name __pycache__)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'

@@ -21,7 +21,7 @@ from audit_speed import speed
 from guard import guarded
 from sklearn.metrics import average_precision_score
 
-from merchantguard.data.audit.neighbours import nearest
+from merchantguard.audit.ranking.neighbours import nearest
 
 REAL = {
     "noisyag": ("noisyag_news/train.jsonl.gz", "noisyag_news/test.jsonl.gz"),

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import label_arrays
-from merchantguard.data.splits import record_groups
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import label_arrays
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.data.splitting.splits import record_groups
+from merchantguard.data.taxonomy import load_taxonomy
 
 Bools = NDArray[np.bool_]
 

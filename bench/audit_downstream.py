@@ -10,8 +10,8 @@ from audit_rankers import RANKERS, Opinions, row_scores
 from scipy.special import expit
 from sklearn.metrics import f1_score
 
-from merchantguard.data.audit.neighbours import nearest
-from merchantguard.data.text import clean as clean_text
+from merchantguard.audit.ranking.neighbours import nearest
+from merchantguard.data.cleaning.text import clean as clean_text
 
 REVIEWED_BY = ("ours", "cleanlab", "cleanlab adjusted", "random")
 MISSED = 0.1

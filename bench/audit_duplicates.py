@@ -3,9 +3,9 @@
 import numpy as np
 from audit_data import load_corpus
 
-from merchantguard.data.audit.duplicates import ALIKE, contradictions
-from merchantguard.data.audit.scores import Cells
-from merchantguard.data.dedupe import near_duplicate_groups
+from merchantguard.audit.ranking.duplicates import ALIKE, contradictions
+from merchantguard.audit.ranking.scores import Cells
+from merchantguard.data.splitting.near_duplicates import near_duplicate_groups
 
 COPIES = 200
 

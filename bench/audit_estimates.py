@@ -15,8 +15,8 @@ from itertools import islice, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from merchantguard.data.audit.estimates import Estimator
-from merchantguard.data.audit.items import Answer, Item
+from merchantguard.audit.estimation.estimates import Estimator
+from merchantguard.audit.storage.items import Answer, Item
 
 LOOK = 6_000  # milliseconds
 _OTHERS = ((2, "control"), (1, "planted"))

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from merchantguard.data.audit.neighbours import neighbour_vectors
-from merchantguard.data.stratify import assign_groups
-from merchantguard.data.text import clean
-from merchantguard.train.calibration import fit_calibration
+from merchantguard.audit.ranking.neighbours import neighbour_vectors
+from merchantguard.data.cleaning.text import clean
+from merchantguard.data.splitting.stratify import assign_groups
+from merchantguard.train.calibration.platt_scaling import fit_calibration
 
 Floats = NDArray[np.float64]
 STRENGTH = 10.0

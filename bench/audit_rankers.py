@@ -13,9 +13,9 @@ from audit_model import OutOfFold
 from cleanlab import rank
 from numpy.typing import NDArray
 
-from merchantguard.data.audit.combine import Ranking, rank_cells
-from merchantguard.data.audit.neighbours import Neighbours
-from merchantguard.data.audit.scores import Cells, normalized_margin, self_confidence
+from merchantguard.audit.ranking.combine import Ranking, rank_cells
+from merchantguard.audit.ranking.neighbours import Neighbours
+from merchantguard.audit.ranking.scores import Cells, normalized_margin, self_confidence
 
 Floats = NDArray[np.float64]
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from merchantguard.data.audit.items import SUSPECTS, Cause, Item, Reason
-from merchantguard.data.audit.session import Session
-from merchantguard.data.audit.store import write_scan
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record, record_from, record_to_row
+from merchantguard.audit.review.session import Session
+from merchantguard.audit.storage.items import SUSPECTS, Cause, Item, Reason
+from merchantguard.audit.storage.store import write_scan
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record, record_from, record_to_row
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.data.taxonomy import load_taxonomy
 
 
 def main() -> None:

@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from audit import Figures, add_figures, print_table
 from audit_data import NOISES, Case, confusable, load_corpus, plant
 from audit_model import OutOfFold, inputs_of
 from audit_rankers import Opinions
 from guard import guarded
 
-from merchantguard.data.audit.neighbours import nearest, neighbour_vectors
-from merchantguard.data.audit.store import Scan
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import AuditError
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import parse_record
-from merchantguard.data.text import clean
-from merchantguard.data.writers import write_records
-from merchantguard.train.out_of_fold import encoder_vectors, out_of_fold
+from audit import Figures, add_figures, print_table
+from merchantguard.audit.ranking.neighbours import nearest, neighbour_vectors
+from merchantguard.audit.storage.store import Scan
+from merchantguard.core.errors import AuditError
+from merchantguard.data.cleaning.text import clean
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import parse_record
+from merchantguard.data.records.writers import write_records
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.train.fitting.out_of_fold import encoder_vectors, out_of_fold
 from merchantguard.train.settings import build_settings
 
 

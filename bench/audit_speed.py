@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from baselines import _peak_mb
 
-from merchantguard.data.audit.combine import rank_cells
-from merchantguard.data.audit.duplicates import contradictions
-from merchantguard.data.audit.neighbours import MOST_REFERENCES, nearest
-from merchantguard.data.audit.scores import Cells
+from merchantguard.audit.ranking.combine import rank_cells
+from merchantguard.audit.ranking.duplicates import contradictions
+from merchantguard.audit.ranking.neighbours import MOST_REFERENCES, nearest
+from merchantguard.audit.ranking.scores import Cells
 
 POLICIES, WIDTH = 20, 384
 SIZES = (1_000, 10_000, 30_000, 100_000)

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from merchantguard.data.augmentation.quotes import compliant_passages, quote_records
+from merchantguard.data.cleaning.text import clean
 from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
-from merchantguard.data.policy import Taxonomy
-from merchantguard.data.quotes import compliant_passages, quote_records
-from merchantguard.data.record import Record, label_arrays
-from merchantguard.data.text import clean
-from merchantguard.train.metrics import macro_average_precision
+from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.taxonomy import Taxonomy
+from merchantguard.train.evaluation.metrics import macro_average_precision
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 Floats32 = NDArray[np.float32]

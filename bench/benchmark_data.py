@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from merchantguard.data.errors import RecordError, TaxonomyError
-from merchantguard.data.policy import Taxonomy
-from merchantguard.data.record import Record, parse_record
+from merchantguard.core.errors import RecordError, TaxonomyError
+from merchantguard.data.records.record import Record, parse_record
+from merchantguard.data.taxonomy import Taxonomy
 
 SOURCES_FILE = Path(__file__).with_name("sources.yaml")
 KEYS = ("trains", "distribution", "labelled", "compliant", "why")

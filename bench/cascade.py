@@ -22,16 +22,16 @@ from evidence_cost import pass_seconds
 from guard import guarded
 from run_splits import of_splits
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import RecordError
-from merchantguard.data.files import write_json
-from merchantguard.data.policy import Taxonomy, load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record
+from merchantguard.core.errors import RecordError
+from merchantguard.core.files import write_json
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 from merchantguard.serve import EvidenceOptions, Scorer
 from merchantguard.serve.bundle import read_bundle
 from merchantguard.serve.cascade import Cascade, least_loss
-from merchantguard.serve.reading import read_texts
+from merchantguard.serve.preprocess import read_texts
 
 STREAM_VIOLATIONS = 0.02
 NO_EVIDENCE = EvidenceOptions(spans=0)

@@ -23,15 +23,21 @@ from guard import guarded
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from merchantguard.data.files import read_json, write_json
-from merchantguard.data.html import html_to_text
-from merchantguard.data.policy import Taxonomy, load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record, label_arrays
-from merchantguard.data.splits import SplitManifest
-from merchantguard.data.text import CleanText
-from merchantguard.serve import EvidenceOptions, Scorer, reading
-from merchantguard.train.metrics import Interval, any_violation, cluster_bootstrap, macro_average_precision
+from merchantguard.core.files import read_json, write_json
+from merchantguard.data.cleaning.html import html_to_text
+from merchantguard.data.cleaning.text import CleanText
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.splitting.splits import SplitManifest
+from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
+from merchantguard.serve import EvidenceOptions, Scorer
+from merchantguard.serve import preprocess as reading
+from merchantguard.train.evaluation.metrics import (
+    Interval,
+    any_violation,
+    cluster_bootstrap,
+    macro_average_precision,
+)
 
 FALSE_ALARMS = 0.1
 PAGE = "markup"

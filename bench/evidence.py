@@ -18,8 +18,8 @@ from guard import guarded
 from run_splits import of_splits
 
 from merchantguard.data.passages import split_passages
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record
 from merchantguard.serve import EvidenceOptions, Finding, Scorer
 
 Range = tuple[int, int]

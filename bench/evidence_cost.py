@@ -19,8 +19,8 @@ from pathlib import Path
 
 from guard import guarded
 
-from merchantguard.data.errors import RecordError
-from merchantguard.data.readers import read_records
+from merchantguard.core.errors import RecordError
+from merchantguard.data.records.readers import read_records
 from merchantguard.serve import EvidenceOptions, Scorer
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from merchantguard.data.errors import MerchantGuardError
+from merchantguard.core.errors import MerchantGuardError
 
 
 def guarded(main: Callable[[], int]) -> int:

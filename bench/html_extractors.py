@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from merchantguard.data.extras import require
-from merchantguard.data.html import html_to_text
+from merchantguard.core.extras import require
+from merchantguard.data.cleaning.html import html_to_text
 
 Extractor = Callable[[str], str]
 

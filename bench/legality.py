@@ -20,10 +20,10 @@ from baselines import Classifier, Job, embedding, run_alone, tfidf
 from benchmark_data import read_rows
 from guard import guarded
 
-from merchantguard.data.errors import RecordError
-from merchantguard.data.files import write_json
-from merchantguard.data.policy import Policy, Taxonomy
-from merchantguard.data.record import Record, parse_record
+from merchantguard.core.errors import RecordError
+from merchantguard.core.files import write_json
+from merchantguard.data.records.record import Record, parse_record
+from merchantguard.data.taxonomy import Policy, Taxonomy
 
 EBAY = Policy("ebay", "Goods on eBay", "restricted", "an eBay seller's page about drug-related goods", "")
 LEGAL = Policy(

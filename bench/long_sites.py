@@ -21,11 +21,11 @@ from guard import guarded
 from numpy.typing import NDArray
 from run_splits import of_splits
 
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record
+from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.serve import Assessment, EvidenceOptions, Scorer
-from merchantguard.train.metrics import cluster_bootstrap, macro_average_precision
+from merchantguard.train.evaluation.metrics import cluster_bootstrap, macro_average_precision
 
 FIRST_TOKENS = 512
 LONG_TOKENS = 2_000

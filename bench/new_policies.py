@@ -26,13 +26,13 @@ from quality_data import load_corpus_data
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from merchantguard.data.files import write_json
-from merchantguard.data.policy import Policy, Taxonomy, load_taxonomy
-from merchantguard.data.record import Record
-from merchantguard.data.text import clean
-from merchantguard.serve.batching import plan_batches
-from merchantguard.train.dataset import window_tokenizer
-from merchantguard.train.model import PolicyModel, build_model
+from merchantguard.core.files import write_json
+from merchantguard.data.cleaning.text import clean
+from merchantguard.data.records.record import Record
+from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
+from merchantguard.serve.engine.batching import plan_batches
+from merchantguard.train.batching.dataset import window_tokenizer
+from merchantguard.train.model.policy_model import PolicyModel, build_model
 from merchantguard.train.run import LoadedRun
 
 DRAWS = 5

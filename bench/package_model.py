@@ -11,11 +11,11 @@ import numpy as np
 from baselines import Classifier
 from numpy.typing import NDArray
 
-from merchantguard.data.files import read_json
-from merchantguard.data.policy import Taxonomy
-from merchantguard.data.record import Record
+from merchantguard.core.files import read_json
+from merchantguard.data.records.record import Record
+from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train import run_files
-from merchantguard.train.dataset import SplitRecords
+from merchantguard.train.batching.dataset import SplitRecords
 from merchantguard.train.pipeline import train_run
 from merchantguard.train.run import LoadedRun, load_run, predict_records
 from merchantguard.train.settings import Settings, load_settings

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from quality_data import QualityData, load_quality_data
 from quality_judge import REFERENCE, Review, calibrated, judge_set
 
-from merchantguard.data.errors import MerchantGuardError
-from merchantguard.data.files import write_json
-from merchantguard.data.policy import Taxonomy, load_taxonomy
+from merchantguard.core.errors import MerchantGuardError
+from merchantguard.core.files import write_json
+from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[1]
 LINEAR = {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from benchmark_data import load_benchmarks, load_sources, split_by_group, subsample
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import RecordError
-from merchantguard.data.policy import Taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.record import Record
-from merchantguard.data.splits import make_splits
+from merchantguard.core.errors import RecordError
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.records.record import Record
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.data.splitting.splits import make_splits
+from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.settings import DataSettings
 
 # As the default settings split it, so that figures here and those of a quickstart are of the same records.

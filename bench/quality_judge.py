@@ -9,10 +9,11 @@ from baselines import Outcome
 from numpy.typing import NDArray
 from quality_data import TestSet, is_near_miss
 
-from merchantguard.data.policy import Taxonomy
-from merchantguard.data.record import Record, label_arrays
-from merchantguard.train.calibration import fit_calibration
-from merchantguard.train.metrics import (
+from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.taxonomy import Taxonomy
+from merchantguard.train.calibration.platt_scaling import fit_calibration
+from merchantguard.train.calibration.thresholds import fit_any_review, fit_thresholds
+from merchantguard.train.evaluation.metrics import (
     Interval,
     any_violation_auroc,
     cluster_bootstrap,
@@ -22,7 +23,6 @@ from merchantguard.train.metrics import (
     paired,
     review_limits,
 )
-from merchantguard.train.thresholds import fit_any_review, fit_thresholds
 
 REFERENCE = "tfidf"
 FEWEST_POSITIVES = 3

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from merchantguard.data.files import read_json
-from merchantguard.data.record import Record
-from merchantguard.data.splits import SplitManifest
+from merchantguard.core.files import read_json
+from merchantguard.data.records.record import Record
+from merchantguard.data.splitting.splits import SplitManifest
 
 
 def of_splits(

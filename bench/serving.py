@@ -37,11 +37,11 @@ from serving_report import Row, bulk_table, online_table, without_logits
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from merchantguard.data.errors import MerchantGuardError
-from merchantguard.data.files import write_json
+from merchantguard.core.errors import MerchantGuardError
+from merchantguard.core.files import write_json
 from merchantguard.serve.bundle import TOKENIZER, Bundle, read_bundle
+from merchantguard.serve.engine.workers import usable_cores
 from merchantguard.serve.scorer import load_tokenizer
-from merchantguard.serve.workers import usable_cores
 from merchantguard.train.run import load_run
 
 PEERS = (

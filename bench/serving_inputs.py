@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import BertForSequenceClassification
 
-from merchantguard.data.errors import RunError
-from merchantguard.data.files import write_json
-from merchantguard.data.readers import read_records
-from merchantguard.data.text import clean
+from merchantguard.core.errors import RunError
+from merchantguard.core.files import write_json
+from merchantguard.data.cleaning.text import clean
+from merchantguard.data.records.readers import read_records
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.export.merge import merge_adapter
 from merchantguard.serve.bundle import TOKENIZER, Bundle
-from merchantguard.train.model import PolicyModel
+from merchantguard.train.model.policy_model import PolicyModel
 from merchantguard.train.run import LoadedRun
 
 _RIDGE = 10.0

@@ -34,12 +34,12 @@ import numpy as np
 from guard import guarded
 from soak_load import Client, Input, Ledger, Memory, draw_inputs, resident_megabytes
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.errors import RecordError
-from merchantguard.data.files import write_json
-from merchantguard.data.readers import read_records
+from merchantguard.core.errors import RecordError
+from merchantguard.core.files import write_json
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.shipped import corpus_paths
 from merchantguard.serve import MicroBatcher, Scorer
-from merchantguard.serve.stats import Stats
+from merchantguard.serve.online.stats import Stats
 
 TOLERANCE = 1e-6
 DEADLINE = 10.0

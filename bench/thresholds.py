@@ -20,8 +20,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from merchantguard.train.calibration import fit_calibration
-from merchantguard.train.thresholds import fit_thresholds
+from merchantguard.train.calibration.platt_scaling import fit_calibration
+from merchantguard.train.calibration.thresholds import fit_thresholds
 
 TARGET = CONFIDENCE = 0.95
 Array = NDArray[np.float32]

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from guard import guarded
 
-from merchantguard.data.errors import RunError
+from merchantguard.core.errors import RunError
 
 WORDS = (
     "crimson",

@@ -24,7 +24,7 @@ import torch
 import train_throughput_runs as runs
 from guard import guarded
 
-from merchantguard.data.errors import RunError
+from merchantguard.core.errors import RunError
 
 CONTENDERS = {
     "ours": "ours, lengths alike",

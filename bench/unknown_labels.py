@@ -20,10 +20,10 @@ from baselines import Job, run_alone, tfidf
 from guard import guarded
 from quality_data import QualityData, load_corpus_data
 
-from merchantguard.data.files import write_json
-from merchantguard.data.policy import Taxonomy, load_taxonomy
-from merchantguard.data.record import Record, label_arrays
-from merchantguard.train.metrics import macro_average_precision
+from merchantguard.core.files import write_json
+from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
+from merchantguard.train.evaluation.metrics import macro_average_precision
 
 SHARES = (0.1, 0.3)
 WAYS = ("unknown", "negative")

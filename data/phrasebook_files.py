@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .corpus_files import shipped_files
-from .policy import Taxonomy, load_taxonomy
-from .readers import read_records
-from .record import Record
+from .records.readers import read_records
+from .records.record import Record
+from .shipped import shipped_files
+from .taxonomy import Taxonomy, load_taxonomy
 
 SHIPPED = "shipped"
 """Names the shipped phrasebook where files are named."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from .errors import MerchantGuardError, SettingsError
+from ..core.errors import MerchantGuardError, SettingsError
 
 # Prose has four to five characters a token; what lies beyond sixteen is cut off before it costs anything.
 _CHARACTERS_PER_TOKEN = 16

@@ -4,7 +4,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..serve.cascade import least_loss
-from ..train.card import CERTIFIED, LIMITS, figures, origin, plain, policies, slices, table, whole_record
+from ..train.report.card import (
+    CERTIFIED,
+    LIMITS,
+    figures,
+    origin,
+    plain,
+    policies,
+    slices,
+    table,
+    whole_record,
+)
 
 _USE = """\
 Scores a merchant's own text (a site, a listing, an application) against {count} policies: a calibrated

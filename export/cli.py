@@ -38,9 +38,9 @@ def main(args: argparse.Namespace) -> int:
 
     :raises MerchantGuardError: if the run is not usable, the graph fails parity or a file cannot be written.
     """
-    from ..data.readers import read_records
+    from ..data.records.readers import read_records
     from ..train.run import load_run
-    from .bundle import export_bundle
+    from .build import export_bundle
 
     print(f"exporting {args.run}; this takes a minute", file=sys.stderr)
     run = load_run(args.run)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from ..data.extras import require
-from ..serve.session import CONTRIBUTIONS, OUTPUTS
-from ..train.model import PolicyModel
-from .contributions import Explained, has_contributions
+from ..core.extras import require
+from ..serve.engine.onnx_model import CONTRIBUTIONS, OUTPUTS
+from ..train.model.policy_model import PolicyModel
+from .attribution import Explained, has_contributions
 from .merge import example_inputs
 
 INPUTS = ("input_ids", "attention_mask")

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from ..data.errors import ParityError
-from ..train.model import PolicyModel
+from ..core.errors import ParityError
+from ..train.model.policy_model import PolicyModel
 
 # Merged and unmerged weights round differently; what this means for probabilities the parity gate measures.
 _LOGIT_TOLERANCE = 1e-3

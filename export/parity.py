@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.errors import ParityError
+from ..core.errors import ParityError
 from ..serve.assessment import Assessment
+from ..serve.engine.onnx_model import Ids, Outputs
 from ..serve.scorer import Scorer
-from ..serve.session import Ids, Outputs
-from ..train.model import PolicyModel
+from ..train.model.policy_model import PolicyModel
 
 TOLERANCE = 1e-4
 

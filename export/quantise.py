@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.extras import require
-from ..serve.batching import pad_windows, plan_batches
-from ..train.model import PolicyModel
+from ..core.extras import require
+from ..serve.engine.batching import pad_windows, plan_batches
+from ..train.model.policy_model import PolicyModel
 from .graph import quiet
 
 _BATCH_TOKENS = 512

@@ -3,7 +3,7 @@
 from .assessment import Assessment, Finding, Span
 from .bundle import Bundle, BundlePolicy
 from .evidence import EvidenceOptions
-from .microbatcher import BatcherClosed, DeadlineExceeded, MicroBatcher, QueueFull
+from .online.microbatcher import BatcherClosed, DeadlineExceeded, MicroBatcher, QueueFull
 from .scorer import Scorer
 
 __all__ = [

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.errors import BundleError
-from ..data.files import sha256_file
-from ..data.text import CLEANING_VERSION
+from ..core.errors import BundleError
+from ..core.files import sha256_file
+from ..data.cleaning.text import CLEANING_VERSION
 from .document import Fields
 
 FORMAT_VERSION = 1

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.errors import BundleError
-from .batching import WindowRunner
+from ..core.errors import BundleError
 from .bundle import Bundle, FirstStage
-from .reading import Reading
-from .session import Floats, OnnxModel
-from .workers import Workers
+from .engine.batching import WindowRunner
+from .engine.onnx_model import Floats, OnnxModel
+from .engine.workers import Workers
+from .preprocess import Reading
 
 # Of the first stage one run is short: what it costs to start one counts for more.
 _BATCH_TOKENS = 4096

@@ -3,7 +3,7 @@
 import sys
 from typing import Any, NoReturn
 
-from ..data.errors import BundleError
+from ..core.errors import BundleError
 
 # More than any window holds; the tokenizers library overflows somewhere above.
 _LARGEST_INTEGER = 2**31 - 1

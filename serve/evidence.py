@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.passages import split_passages
-from .session import Floats
+from .engine.onnx_model import Floats
 
 # Window logits (n, K) of n texts.
 ScoreTexts = Callable[[Sequence[str]], Floats]

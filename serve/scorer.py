@@ -7,19 +7,19 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ..data.errors import BundleError
+from ..core.errors import BundleError
 from ..data.windows import WindowTokenizer
 from .assessment import Assessment
-from .batching import Running, WindowRunner, chunked
 from .bundle import TOKENIZER, Bundle, BundlePolicy, read_bundle
 from .cascade import Cascade
-from .concluding import Concluder, WindowLogits, by_text
+from .engine.batching import Running, WindowRunner, chunked
+from .engine.onnx_model import Floats, Model
+from .engine.variants import choose_variant, open_variant
+from .engine.workers import Workers, usable_cores
 from .evidence import EvidenceOptions
-from .reading import Reading, read_texts
-from .repeats import Repeats
-from .session import Floats, Model
-from .variants import choose_variant, open_variant
-from .workers import Workers, usable_cores
+from .postprocess import Concluder, WindowLogits, by_text
+from .preprocess import Reading, read_texts
+from .result_cache import Repeats
 
 # ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.
 BATCH_TOKENS = 512

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from ..data.errors import MerchantGuardError
-from .cli import EPILOG, add_arguments, main
+from ..core.errors import MerchantGuardError
+from .cli.train import EPILOG, add_arguments, main
 
 parser = argparse.ArgumentParser(
     prog="python -m merchantguard.train", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -14,16 +14,14 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
-from ..data.errors import RunError
-from ..data.extras import require
-from ..data.files import sha256_file, write_json
+from ..core.errors import RunError
+from ..core.extras import require
+from ..core.files import sha256_file, write_json
 from ..data.phrasebook_files import phrase_files
-from ..data.record import Record
+from ..data.records.record import Record
 from ..data.windows import WindowTokenizer
 from . import run_files as names
-from .base import describe_base, save_tokenizer
-from .checkpoint import checkpoint_folders
-from .dataset import (
+from .batching.dataset import (
     SPLIT_NAMES,
     SplitRecords,
     check_positives,
@@ -31,24 +29,7 @@ from .dataset import (
     training_records,
     window_tokenizer,
 )
-from .judging import Trained, judge
-from .loop import Trainer
-from .mixture import with_any_violation
-from .model import (
-    PolicyModel,
-    build_model,
-    is_mixed,
-    load_trained_state,
-    n_outputs,
-    start_from_descriptions,
-    trainable_share,
-)
-from .predict import predict_logits
-from .predictions import Predictions
-from .processes import lost_peers_named, on_cpu, process_state
-from .run import record_predictions, save_model, write_provenance
-from .settings import Settings, flat_settings, save_settings
-from .shards import (
+from .batching.shards import (
     open_labelled,
     shard_paths,
     shard_records,
@@ -57,9 +38,28 @@ from .shards import (
     table_key,
     texts_hash,
 )
-from .warm_up import warm_up
-from .wide import complete
-from .windows import Labelled
+from .batching.window_table import Labelled
+from .evaluation.predictions import Predictions
+from .finalize import Trained, judge
+from .fitting.checkpoint import checkpoint_folders
+from .fitting.predict import predict_logits
+from .fitting.trainer import Trainer
+from .fitting.warm_up import warm_up
+from .model.encoder import describe_base, save_tokenizer
+from .model.mixture import with_any_violation
+from .model.ngram_stage import complete
+from .model.policy_model import (
+    PolicyModel,
+    build_model,
+    is_mixed,
+    load_trained_state,
+    n_outputs,
+    start_from_descriptions,
+    trainable_share,
+)
+from .processes import lost_peers_named, on_cpu, process_state
+from .run import record_predictions, save_model, write_provenance
+from .settings import Settings, flat_settings, save_settings
 
 _VERSION = "1"
 

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
-from ..data.errors import RunError
+from ..core.errors import RunError
 
 # What the backends say when a peer has gone; gloo raises bare RuntimeErrors.
 _LOST = ("connection closed by peer", "connection reset by peer", "gloo", "nccl", "process group")

@@ -13,21 +13,28 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 
-from ..data.errors import RunError
-from ..data.files import read_json, sha256_file, write_json
-from ..data.policy import Taxonomy
-from ..data.record import Record, label_arrays
+from ..core.errors import RunError
+from ..core.files import read_json, sha256_file, write_json
+from ..data.records.record import Record, label_arrays
+from ..data.taxonomy import Taxonomy
 from . import run_files as names
-from .base import Base
-from .breakdown import length_band
-from .calibration import Calibration
-from .dataset import window_tokenizer
-from .model import PolicyModel, build_model, load_trained_state, load_weights, save_weights, trained_state
-from .predict import predict_logits
-from .predictions import Predictions
+from .batching.dataset import window_tokenizer
+from .batching.window_table import build_window_table
+from .calibration.platt_scaling import Calibration
+from .calibration.thresholds import PolicyThreshold, ReviewCertificate, thresholds_from_json
+from .evaluation.breakdown import length_band
+from .evaluation.predictions import Predictions
+from .fitting.predict import predict_logits
+from .model.encoder import Base
+from .model.policy_model import (
+    PolicyModel,
+    build_model,
+    load_trained_state,
+    load_weights,
+    save_weights,
+    trained_state,
+)
 from .settings import Settings, load_settings
-from .thresholds import PolicyThreshold, ReviewCertificate, thresholds_from_json
-from .windows import build_window_table
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "onnxruntime")
 _SLICED = ("form", "kind", "source", "country")

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..data.errors import SettingsError
-from ..data.extras import require
-from ..data.files import write_text
+from ..core.errors import SettingsError
+from ..core.extras import require
+from ..core.files import write_text
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]

@@ -40,7 +40,7 @@ def load(job: Job, _: ExitStack) -> Mapping[str, Pass]:
 
 def measure_online(job: Job) -> dict[str, Any]:
     """The closed loop against a micro-batcher of this process, with no HTTP between them."""
-    from merchantguard.serve.microbatcher import MicroBatcher
+    from merchantguard.serve.online.microbatcher import MicroBatcher
 
     scorer = load_scorer(job)
     loaded = {"load_seconds": time.perf_counter() - STARTED, "rss_mb": rss_mb()}

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from .commands import Command, run_command
 
 _COMMANDS = {
-    "scan": Command("audit_scan", "rank the labels that may be wrong, from out-of-fold probabilities"),
-    "review": Command("audit_review", "look at them, in the terminal or in a web page"),
-    "apply": Command("data.audit.apply_cli", "write corrected records, with where each change comes from"),
-    "revert": Command("data.audit.revert_cli", "give back the data as it was, to the byte"),
-    "report": Command("audit_report", "what the answers say: one HTML file, and --retrain"),
-    "export": Command("data.audit.export_cli", "tasks for Label Studio, Argilla or a table"),
-    "import": Command("data.audit.import_cli", "answers from Label Studio, Argilla or a table"),
+    "scan": Command("audit.cli.scan", "rank the labels that may be wrong, from out-of-fold probabilities"),
+    "review": Command("audit.review.bundle_highlights", "look at them, in the terminal or in a web page"),
+    "apply": Command("audit.cli.apply", "write corrected records, with where each change comes from"),
+    "revert": Command("audit.cli.revert", "give back the data as it was, to the byte"),
+    "report": Command("audit.cli.report", "what the answers say: one HTML file, and --retrain"),
+    "export": Command("audit.cli.export", "tasks for Label Studio, Argilla or a table"),
+    "import": Command("audit.cli.import_answers", "answers from Label Studio, Argilla or a table"),
 }
 
 

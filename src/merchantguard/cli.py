@@ -7,18 +7,18 @@ from .commands import Command, run_command
 
 _COMMANDS = {
     "quickstart": Command("quickstart", "train, export and score the examples: everything once"),
-    "train": Command("train.cli", "train, calibrate, certify and evaluate a run"),
+    "train": Command("train.cli.train", "train, calibrate, certify and evaluate a run"),
     "search": Command(
-        "train.search_cli", "search for settings on the validation split; the best becomes a config"
+        "train.cli.search", "search for settings on the validation split; the best becomes a config"
     ),
-    "evaluate": Command("train.evaluate_cli", "figures and a report of a run on other records"),
+    "evaluate": Command("train.cli.evaluate", "figures and a report of a run on other records"),
     "compare": Command(
-        "train.compare_cli", "two runs on the same records: which figures differ, what changed"
+        "train.cli.compare", "two runs on the same records: which figures differ, what changed"
     ),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
-    "score": Command("serve.cli", "score files with a bundle"),
+    "score": Command("serve.cli.score", "score files with a bundle"),
     "bench": Command(
-        "serve.bench_cli",
+        "serve.cli.bench",
         "what this machine can do with a bundle: texts per second, latency, the best setting",
     ),
 }

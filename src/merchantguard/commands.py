@@ -29,7 +29,7 @@ def run_command(program: str, purpose: str, commands: Mapping[str, Command], arg
             print(f"{program}: {given[0]!r} is not a command\n", file=sys.stderr)
         print(_usage(program, purpose, commands), file=sys.stdout if known else sys.stderr, end="")
         return 0 if given and known else 2
-    errors = importlib.import_module(f"{__package__}.data.errors")
+    errors = importlib.import_module(f"{__package__}.core.errors")
     try:
         return _run(program, given[0], commands[given[0]], given[1:])
     except errors.MerchantGuardError as error:

@@ -10,9 +10,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from .data.errors import RunError
-from .data.extras import require
-from .data.readers import RowFault
+from .core.errors import RunError
+from .core.extras import require
+from .data.records.readers import RowFault
 
 EPILOG = """example:
   merchantguard quickstart --out quickstart --examples examples
@@ -59,8 +59,8 @@ def _timed(stage: str, work: Callable[[], Any]) -> Any:
 
 
 def _train(run: Path, overrides: list[str]) -> None:
-    from .train.cli import quiet_libraries
-    from .train.dataset import load_split_records
+    from .train.batching.dataset import load_split_records
+    from .train.cli.train import quiet_libraries
     from .train.pipeline import train_run
     from .train.settings import load_settings
 
@@ -74,7 +74,7 @@ def _train(run: Path, overrides: list[str]) -> None:
 
 
 def _export(run: Path, bundle: Path) -> None:
-    from .export.bundle import export_bundle
+    from .export.build import export_bundle
     from .train.run import load_run
 
     export_bundle(load_run(run), bundle)
@@ -82,8 +82,8 @@ def _export(run: Path, bundle: Path) -> None:
 
 def _score(bundle: Path, examples: Path) -> list[_Row]:
     from .serve import Scorer
-    from .serve.cli import assess_records
-    from .serve.inputs import read_inputs
+    from .serve.cli.inputs import read_inputs
+    from .serve.cli.score import assess_records
 
     def stop(fault: RowFault, raw: str) -> None:
         raise RunError(str(fault))
@@ -130,7 +130,7 @@ def _passage(source: str, finding: Any) -> str:
 
 
 def _print_figures(run: Path) -> None:
-    from .train.table import format_table
+    from .train.report.table import format_table
 
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]
     with suppress(BrokenPipeError):

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from merchantguard.data.audit.items import Answer, Item
-from merchantguard.data.audit.journal import Journal
-from merchantguard.data.audit.store import write_scan
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.readers import read_records, write_records
+from merchantguard.audit.storage.items import Answer, Item
+from merchantguard.audit.storage.journal import Journal
+from merchantguard.audit.storage.store import write_scan
+from merchantguard.data.records.readers import read_records, write_records
+from merchantguard.data.taxonomy import load_taxonomy
 
 
 @pytest.fixture

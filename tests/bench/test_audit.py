@@ -9,7 +9,7 @@ from audit_model import area_under_margin, fit_logistic, out_of_fold
 from audit_rankers import RANKERS, Opinions, judged
 from sklearn.metrics import average_precision_score
 
-from merchantguard.data.audit.neighbours import nearest
+from merchantguard.audit.ranking.neighbours import nearest
 
 
 @pytest.fixture(scope="module")

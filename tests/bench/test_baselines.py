@@ -3,8 +3,8 @@
 import baselines
 import numpy as np
 
-from merchantguard.data.policy import Taxonomy, load_taxonomy
-from merchantguard.data.record import Record, parse_record
+from merchantguard.data.records.record import Record, parse_record
+from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 
 TAXONOMY: Taxonomy = load_taxonomy()
 

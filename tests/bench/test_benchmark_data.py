@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merchantguard.data.errors import RecordError, TaxonomyError
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.record import label_arrays
+from merchantguard.core.errors import RecordError, TaxonomyError
+from merchantguard.data.records.record import label_arrays
+from merchantguard.data.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
 SOURCES = benchmark_data.load_sources(TAXONOMY)

@@ -4,8 +4,8 @@ import random
 
 from contrast import with_denial, with_other_names, without_denials
 
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.record import Record, parse_record
+from merchantguard.data.records.record import Record, parse_record
+from merchantguard.data.taxonomy import load_taxonomy
 
 
 def _record(text: str, labels: list[str]) -> Record:

@@ -4,8 +4,8 @@ import numpy as np
 from new_policies import ByNgrams, few_shot, known_taxonomy, measure
 from unknown_labels import hide
 
-from merchantguard.data.policy import load_taxonomy
-from merchantguard.data.record import Record, parse_record
+from merchantguard.data.records.record import Record, parse_record
+from merchantguard.data.taxonomy import load_taxonomy
 
 
 def _record(name: str, text: str, labels: list[str], **fields: object) -> Record:

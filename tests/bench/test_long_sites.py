@@ -2,7 +2,7 @@
 
 from long_sites import join_pages
 
-from merchantguard.data.record import Record, parse_record
+from merchantguard.data.records.record import Record, parse_record
 
 
 def _record(name: str, text: str, labels: list[str]) -> Record:

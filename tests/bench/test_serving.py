@@ -22,10 +22,10 @@ from serving_report import Row, agreement, best_setting, bulk_table, figures, on
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
-from merchantguard.data.errors import MerchantGuardError
+from merchantguard.core.errors import MerchantGuardError
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.serve.bundle import Variant
-from merchantguard.train.model import build_model
+from merchantguard.train.model.policy_model import build_model
 from merchantguard.train.settings import LoraSettings, ModelSettings
 
 WINDOW_TOKENS = 24

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from merchantguard.data.errors import RecordError
+from merchantguard.core.errors import RecordError
 from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
-from merchantguard.data.policy import Policy, Taxonomy, load_taxonomy
+from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
 
 
 def test_the_shipped_phrases_teach_every_policy_and_its_near_misses() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from merchantguard.data.errors import MerchantGuardError, SettingsError
+from merchantguard.core.errors import MerchantGuardError, SettingsError
 from merchantguard.data.windows import WindowTokenizer
 
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from merchantguard.data.policy import Policy, Taxonomy
-from merchantguard.train.base import Base
-from merchantguard.train.calibration import Calibration
-from merchantguard.train.model import build_model
-from merchantguard.train.predictions import Predictions
+from merchantguard.data.taxonomy import Policy, Taxonomy
+from merchantguard.train.calibration.platt_scaling import Calibration
+from merchantguard.train.calibration.thresholds import fit_thresholds
+from merchantguard.train.evaluation.predictions import Predictions
+from merchantguard.train.model.encoder import Base
+from merchantguard.train.model.policy_model import build_model
 from merchantguard.train.run import LoadedRun
 from merchantguard.train.settings import LoraSettings, ModelSettings, Settings
-from merchantguard.train.thresholds import fit_thresholds
 
 TEXTS = [
     "We sell crimson goods in every town, and ship them overnight without a question.",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from merchantguard.data.errors import RunError
+from merchantguard.core.errors import RunError
 from merchantguard.export import cli
 from merchantguard.serve import Scorer
 from merchantguard.train import run as runs

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModel
 
 from merchantguard.export.graph import can_fuse, write_fused_graph, write_graph
 from merchantguard.export.merge import example_inputs, merge_adapter
-from merchantguard.train.architectures import ARCHITECTURES
-from merchantguard.train.model import PolicyModel, build_model
+from merchantguard.train.model.architectures import ARCHITECTURES
+from merchantguard.train.model.policy_model import PolicyModel, build_model
 from merchantguard.train.settings import LoraSettings, ModelSettings
 
 SMALL: dict[str, Any] = {

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from merchantguard.data.errors import ParityError
+from merchantguard.core.errors import ParityError
 from merchantguard.export.merge import example_inputs, merge_adapter
 from merchantguard.train.run import LoadedRun
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from merchantguard.data.errors import ParityError
+from merchantguard.core.errors import ParityError
 from merchantguard.export.parity import check_parity, parity_cases
 from merchantguard.serve.assessment import Assessment, Finding
 

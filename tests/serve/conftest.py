@@ -11,8 +11,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from merchantguard.data.files import sha256_file, write_json
-from merchantguard.data.text import CLEANING_VERSION
+from merchantguard.core.files import sha256_file, write_json
+from merchantguard.data.cleaning.text import CLEANING_VERSION
 from merchantguard.serve import Assessment, Scorer
 
 WORDS = {"alpha": "crimson", "beta": "walrus", "gamma": "teapot"}

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from merchantguard.data.errors import BundleError
-from merchantguard.data.files import sha256_file
+from merchantguard.core.errors import BundleError
+from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import read_bundle
-from merchantguard.serve.variants import choose_variant
+from merchantguard.serve.engine.variants import choose_variant
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
@@ -223,7 +223,7 @@ def test_a_variant_decides_by_thresholds_of_its_own(with_variant: Callable[..., 
 def test_what_the_machine_cannot_run_is_passed_over_and_named_when_asked_for(
     with_variant: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merchantguard.serve.variants.find_spec", lambda name: None)
+    monkeypatch.setattr("merchantguard.serve.engine.variants.find_spec", lambda name: None)
     folder = with_variant(engine="openvino")
     assert Scorer.load(folder).variant == "plain"
     with pytest.raises(BundleError, match=r"cannot run here: it needs OpenVINO: pip install"):

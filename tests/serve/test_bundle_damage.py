@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merchantguard.data.errors import BundleError
-from merchantguard.data.files import sha256_file
+from merchantguard.core.errors import BundleError
+from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
-from merchantguard.serve.reading import read_texts
+from merchantguard.serve.preprocess import read_texts
 
 GRAPHS = ("model.onnx", "model.fused.onnx", "model.first.onnx")
 LISTED = (*GRAPHS, "tokenizer.json", "README.md")

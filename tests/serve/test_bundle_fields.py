@@ -13,11 +13,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from merchantguard.data.errors import BundleError
-from merchantguard.data.files import sha256_file
+from merchantguard.core.errors import BundleError
+from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import parse_document, read_bundle
-from merchantguard.serve.reading import read_texts
+from merchantguard.serve.preprocess import read_texts
 
 LISTED = ("model.onnx", "model.fused.onnx", "tokenizer.json", "README.md")
 TEXT = "crimson walrus"

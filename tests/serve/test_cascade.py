@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from merchantguard.data.errors import BundleError
-from merchantguard.data.files import sha256_file
+from merchantguard.core.errors import BundleError
+from merchantguard.core.files import sha256_file
 from merchantguard.serve import MicroBatcher, Scorer
 from merchantguard.serve.bundle import FirstStage
 from merchantguard.serve.cascade import allowed_below, certify_loss, least_loss

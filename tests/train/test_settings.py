@@ -4,14 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from merchantguard.data.errors import SettingsError
-from merchantguard.train.settings import (
-    Settings,
-    build_settings,
-    flat_settings,
-    load_settings,
-    save_settings,
-)
+from merchantguard.core.errors import SettingsError
+from merchantguard.train.settings import Settings, build_settings, flat_settings, load_settings, save_settings
 
 CONFIGS = sorted(
     entry.name

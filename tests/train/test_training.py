@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from merchantguard.cli import main as command
-from merchantguard.data.errors import RunError
-from merchantguard.train.checkpoint import checkpoint_folders
-from merchantguard.train.model import load_weights
+from merchantguard.core.errors import RunError
+from merchantguard.train.fitting.checkpoint import checkpoint_folders
+from merchantguard.train.model.policy_model import load_weights
 from merchantguard.train.run import load_run
 
 WriteRecords = Callable[..., Path]

@@ -1,0 +1,1 @@
+"""Writing corrected data, and reverting it."""

@@ -1,0 +1,173 @@
+"""Corrected data out of an audit, and the way back."""
+
+import gzip
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ...core.display import shown
+from ...core.errors import AuditError
+from ...core.files import atomic_folder, read_json, sha256_file, write_json
+from ..storage.journal import Journal
+from ..storage.store import SCAN, Scan
+from .edits import Edits, write_edited
+from .provenance import Change, changes, tool_version
+
+CHANGES = "changes.jsonl"
+PROVENANCE = "provenance.json"
+ORIGINALS = "originals"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was written: cells and records changed, and the data files."""
+
+    cells: int
+    records: int
+    files: tuple[Path, ...]
+
+
+def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequence[Path] = ()) -> Applied:
+    """Write the scanned files with the labels that people decided into the folder `out`, whole or not at all.
+
+    Beside them lie changes.jsonl, one line for each changed cell, provenance.json, and under originals/ what `revert_data`
+    needs to give back each changed file to the byte.
+
+    :param min_reviewers: fewer people's word on a cell changes nothing.
+    :param data: where the scanned files are now, if not where they were.
+    :raises AuditError: if a file is not the one that was scanned, or the folder is in use.
+    :raises StorageError: if the folder cannot be written.
+    """
+    _check_folder(out)
+    scan, journal = Scan(audit), Journal(audit)
+    try:
+        answers = journal.answers()
+        found = changes(scan, answers, min_reviewers=min_reviewers)
+        sources = _scanned_files(scan, data)
+        edits = Edits(_by_record(found), scan.taxonomy)
+        with atomic_folder(out) as folder:
+            (folder / ORIGINALS).mkdir()
+            rows = [_write_file(path, name, folder, edits) for name, path in sources.items()]
+            if missing := sorted(set(edits.by_record) - edits.seen):
+                raise AuditError(f"{audit}: the record {shown(missing[0])} is in no data file; scan again")
+            _write_changes(folder / CHANGES, found)
+            about = {
+                "format": FORMAT,
+                "tool": tool_version(),
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "scan_sha256": sha256_file(Path(audit) / SCAN),
+                "answers": max((answer.number for answer in answers), default=0),
+                "min_reviewers": min_reviewers,
+                "files": rows,
+            }
+            write_json(folder / PROVENANCE, about)
+    finally:
+        scan.close()
+        journal.close()
+    return Applied(len(found), len(edits.by_record), tuple(out / name for name in sources))
+
+
+def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
+    """Write into `out` the files that `apply_audit` began from, to the byte; gives their paths.
+
+    :raises AuditError: if `folder` is not what `apply_audit` wrote, or a file it needs was changed since.
+    :raises StorageError: if the folder cannot be written.
+    """
+    _check_folder(out)
+    about = _provenance(folder)
+    with atomic_folder(out) as target:
+        for row in about["files"]:
+            source = folder / (f"{ORIGINALS}/{row['name']}.gz" if row["changed_rows"] else row["name"])
+            try:
+                unpack: Any = gzip.open if row["changed_rows"] else open
+                with unpack(source, "rb") as old, open(target / row["name"], "wb") as new:
+                    shutil.copyfileobj(old, new)
+            except (FileNotFoundError, EOFError, gzip.BadGzipFile) as error:
+                raise AuditError(f"{source}: is missing or damaged ({error}); restore it") from error
+            if sha256_file(target / row["name"]) != row["sha256"]:
+                raise AuditError(f"{source}: was changed since `label-audit apply` wrote it; restore it")
+    return tuple(out / row["name"] for row in about["files"])
+
+
+def _check_folder(out: Path) -> None:
+    """Replacing an earlier result is fine; a folder with anything else in it is not ours to replace."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PROVENANCE).is_file())):
+        raise AuditError(f"{out}: is in use; give a new folder, or one that `label-audit apply` wrote")
+
+
+def _provenance(folder: Path) -> Any:
+    path = folder / PROVENANCE
+    try:
+        about = read_json(path)
+        if about["format"] != FORMAT:
+            raise AuditError(f"{path}: has format {shown(about['format'])}, this version reads {FORMAT}")
+        for row in about["files"]:
+            if Path(row["name"]).name != row["name"] or not isinstance(row["sha256"], str):
+                raise AuditError(f"{path}: names the file {shown(row['name'])}; a plain name is wanted")
+            int(row["changed_rows"])
+    except FileNotFoundError as error:
+        raise AuditError(f"{folder}: holds nothing that `label-audit apply` wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise AuditError(f"{path}: is damaged ({error!r}); restore it") from error
+    return about
+
+
+def _scanned_files(scan: Scan, data: Sequence[Path]) -> dict[str, Path]:
+    """Name in the new folder -> path of each scanned file, checked to be what was scanned."""
+    moved = {sha256_file(path): path for path in data}
+    found: dict[str, Path] = {}
+    for name, digest in scan.about["files"].items():
+        path = moved.get(digest, Path(name))
+        if not path.is_file():
+            raise AuditError(f"{path}: is not there; say with --data where the scanned file is now")
+        if sha256_file(path) != digest:
+            raise AuditError(
+                f"{path}: was changed since it was scanned; restore it, or scan and review again"
+            )
+        found[_free_name(path.name, (*found, CHANGES, PROVENANCE, ORIGINALS))] = path
+    return found
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """The name, or one with a number before it if files of two folders share it."""
+    tries = (f"{number}-{name}" if number > 1 else name for number in count(1))
+    return next(candidate for candidate in tries if candidate not in taken)
+
+
+def _by_record(found: Sequence[Change]) -> dict[str, list[Change]]:
+    by_record: dict[str, list[Change]] = {}
+    for change in found:
+        by_record.setdefault(change.record, []).append(change)
+    return by_record
+
+
+def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> dict[str, Any]:
+    """Write one file and, if it changed, keep its old bytes; gives its entry in the provenance."""
+    changed = write_edited(path, folder / name, edits)
+    if changed:
+        with (
+            open(path, "rb") as old,
+            gzip.open(folder / ORIGINALS / f"{name}.gz", "wb", compresslevel=3) as packed,
+        ):
+            shutil.copyfileobj(old, packed)
+    else:
+        shutil.copyfile(path, folder / name)
+    return {
+        "name": name,
+        "path": str(path),
+        "sha256": sha256_file(path),
+        "sha256_applied": sha256_file(folder / name),
+        "changed_rows": changed,
+    }
+
+
+def _write_changes(path: Path, found: Sequence[Change]) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
+        # ASCII escapes keep half surrogate pairs, which UTF-8 cannot.
+        stream.writelines(json.dumps(change.to_json()) + "\n" for change in found)

@@ -1,0 +1,62 @@
+"""Write items as tasks for Label Studio, Argilla or a spreadsheet, so that a team can review there."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...core.errors import AuditError
+from ...core.files import atomic_folder
+from ..exchange import answer_table, argilla, label_studio
+from ..exchange.exchange import tasks
+from ..storage.items import SUSPECTS
+from ..storage.journal import Journal
+from ..storage.store import Scan
+
+FORMATS = {"label-studio": label_studio, "argilla": argilla, "csv": answer_table}
+EPILOG = """examples:
+  label-audit export audit/ --to label-studio --out tasks/ --limit 500
+  label-audit export audit/ --to argilla --out tasks/
+  label-audit export audit/ --to csv --out tasks/ --cause contradicting_duplicates
+
+Label Studio: make a project with config.xml, import tasks.json, export as JSON. Argilla: `rg.Dataset.from_disk("tasks/")`, later
+`dataset.to_disk("answers/")`. Then `label-audit import audit/ FILE`. The label in the data is left out, so that nobody
+is led by it; --show-given adds it, as a pre-annotation.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `label-audit export`."""
+    parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
+    parser.add_argument("--to", choices=list(FORMATS), required=True, help="the other tool")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for the tasks")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many tasks")
+    parser.add_argument(
+        "--cause",
+        action="append",
+        choices=list(SUSPECTS),
+        default=[],
+        help="only this queue (may be repeated)",
+    )
+    parser.add_argument("--show-given", action="store_true", help="show the label in the data")
+    parser.add_argument("--seed", type=int, default=0, help="draws controls, planted items and order (0)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Export as asked; the folder goes to standard output."""
+    if args.limit is not None and args.limit < 1:
+        raise AuditError(f"--limit {args.limit}: give at least one task")
+    if args.out.exists():
+        raise AuditError(f"{args.out}: is there already; give a new folder")
+    scan, journal = Scan(args.audit), Journal(args.audit)
+    try:
+        chosen = tasks(scan, journal.answers(), limit=args.limit, causes=args.cause, seed=args.seed)
+    finally:
+        scan.close()
+        journal.close()
+    if not chosen:
+        raise AuditError(f"{args.audit}: no item is left to decide")
+    with atomic_folder(args.out) as folder:
+        FORMATS[args.to].write(folder, chosen, show_given=args.show_given)
+    print(f"{len(chosen):,} tasks for {args.to}", file=sys.stderr)
+    print(args.out)
+    return 0

@@ -1,0 +1,131 @@
+"""Look at the labels that may be wrong: one key per answer, in the terminal or in a web page on this machine."""
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from ...core.extras import require
+from ..review.highlights import Evidence
+from ..review.session import Session, checked_name
+from ..sampling.mix import BLOCK, Mix
+
+EPILOG = """\
+examples:
+  label-audit review audit/
+  label-audit review audit/ --reviewer ada --bundle bundle/     # highlights what the model points at
+  label-audit review audit/ --web                               # the same in a browser
+  label-audit review audit/ --adjudicate                        # settle what reviewers disagree on
+
+keys: h has it, n has it not, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
+The given label, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on the disk
+before the screen moves on; any number of people may review one audit at once.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `label-audit review` to a parser."""
+    mix = Mix()
+    parser.add_argument("audit", type=Path, help="folder that `label-audit scan` wrote")
+    parser.add_argument("--reviewer", help="your name in the journal (default: the login name; --web asks)")
+    parser.add_argument(
+        "--adjudicate", action="store_true", help="decide disputed cells, with all answers in sight"
+    )
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="serve a web page, to this machine only (whoever is logged in on it)",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8765, help="of --web; 0 takes a free one (default: %(default)s)"
+    )
+    for name, default, what in (
+        ("controls", mix.controls, "randomly drawn cells, by which the errors left are estimated"),
+        ("planted", mix.planted, "known answers, by which reviewers are measured"),
+        ("seconds", mix.seconds, "second opinions"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=_count,
+            default=default,
+            help=f"of {BLOCK} items so many {what} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--second-share",
+        type=_share,
+        default=mix.second_share,
+        help="share of answers that another reviewer checks, besides all disputes (default: %(default)s)",
+    )
+
+
+def main(args: argparse.Namespace, *, evidence: Evidence | None = None) -> int:
+    """Review until the reviewer has had enough.
+
+    :raises AuditError: if there is no usable audit.
+    :raises MissingExtraError: if the interface asked for is not installed.
+    """
+    mix = Mix(args.controls, args.planted, args.seconds, args.second_share)
+    if args.web:
+        return _serve(args, mix, evidence)
+    require("textual", "audit")
+    from ..review.tui.terminal import ReviewApp
+
+    session = Session(
+        args.audit, args.reviewer or _login(), adjudicate=args.adjudicate, mix=mix, evidence=evidence
+    )
+    try:
+        ReviewApp(session).run()
+        progress = session.progress(wait=True)
+        if progress.estimates is not None:
+            print(progress.estimates.advice)
+    finally:
+        session.close()
+    return 0
+
+
+def _serve(args: argparse.Namespace, mix: Mix, evidence: Evidence | None) -> int:
+    for library in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
+        require(library, "audit")
+    from ..review.web.app import Desk, serve
+
+    desk = Desk(
+        args.audit,
+        reviewer=checked_name(args.reviewer) if args.reviewer else None,
+        adjudicate=args.adjudicate,
+        mix=mix,
+        evidence=evidence,
+    )
+    serve(
+        desk,
+        port=args.port,
+        tell=lambda url: print(f"review at {url} (Ctrl+C ends)", file=sys.stderr, flush=True),
+    )
+    return 0
+
+
+def _login() -> str:
+    try:
+        return checked_name(getpass.getuser())
+    except (KeyError, OSError):
+        return "reviewer"
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{value} must be from 0 to 65535")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= BLOCK // 3:
+        raise argparse.ArgumentTypeError(f"{value} must be from 0 to {BLOCK // 3} (of {BLOCK})")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{value} must be from 0 to 1")
+    return value

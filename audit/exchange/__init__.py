@@ -1,0 +1,1 @@
+"""Tasks for other labelling tools, and their answers."""

@@ -1,0 +1,1 @@
+"""Reviewing items, in the terminal or in a browser."""

@@ -1,0 +1,47 @@
+"""Records that one answer settles together.
+
+Near-duplicates that are merely alike may differ in the one sentence that decides ("nicotine free"), so an answer is carried
+over only to records of the same near-duplicate group with the very same words: case, width, punctuation, invisible characters
+and white space apart. The reviewer is told how many they are, and the journal notes which.
+"""
+
+from collections import OrderedDict
+
+from ...data.records.record import record_from
+from ...data.splitting.near_duplicates import words
+from ..storage.store import Scan, StoredRecord
+
+_GROUPS_KEPT = 256
+
+
+class Twins:
+    """Finds a record's twins; remembers the groups asked for last."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._groups: OrderedDict[int, dict[str, list[str]]] = OrderedDict()
+
+    def of(self, record: StoredRecord) -> list[str]:
+        """Ids of the other records with the same words, in the order of the data."""
+        group = self._groups.get(record.duplicates)
+        if group is None:
+            group = self._groups[record.duplicates] = self._read(record.duplicates)
+            if len(self._groups) > _GROUPS_KEPT:
+                self._groups.popitem(last=False)
+        return [twin for twin in group.get(record.id, ()) if twin != record.id]
+
+    def _read(self, number: int) -> dict[str, list[str]]:
+        """For each id of the group the ids with the same words; nothing for a record that is alone."""
+        ids = [
+            row[0]
+            for row in self._scan.database.execute(
+                "SELECT id FROM records WHERE duplicates = ? ORDER BY row", (number,)
+            )
+        ]
+        if len(ids) < 2:
+            return {}
+        same: dict[str, list[str]] = {}
+        for record_id in ids:
+            text = record_from(self._scan.record(record_id).fields, None).text
+            same.setdefault(" ".join(words(text)), []).append(record_id)
+        return {record_id: twins for twins in same.values() for record_id in twins}

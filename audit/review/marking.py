@@ -1,0 +1,168 @@
+"""What to mark in a text: passages that the model points at, quotes of people, words of the policy, differences."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+from ...core.inert import inert, visible
+from ...data.taxonomy import Policy, Taxonomy
+
+Kind = Literal["evidence", "quote", "word", "differs"]
+"""`evidence`: the model's passage; `quote`: a person's; `word`: a word of the policy's definition; `differs`: the near-duplicate
+does not have it."""
+
+_MOST_WORDS = 2_000
+_MOST_TRIED = 20_000
+_ENDING = 3
+_COMPARED = 200_000
+_MOST_TOKENS = 3_000
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_COMMON = frozenset(("also", "from", "into", "only", "other", "some", "such", "than", "that", "their", "them", "these",
+    "this", "those", "with", "without", "your"))  # fmt: skip
+_ASCII_SMALL = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A range of a text, in characters, and why it is marked."""
+
+    start: int
+    end: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece to show: its text, the kinds of its marks, whether it is a symbol for something unseen, and whether it is no text
+    of the merchant at all but the heading of a page or field."""
+
+    text: str
+    kinds: tuple[Kind, ...] = ()
+    odd: bool = False
+    heading: bool = False
+
+
+def segments(
+    text: str, start: int, end: int, marks: Iterable[Mark], headings: Mapping[int, str] | None = None
+) -> list[Segment]:
+    """`text[start:end]` cut wherever a mark begins or ends, made inert, with headings before their places."""
+    headings = headings or {}
+    inside = [mark for mark in marks if mark.start < end and mark.end > start]
+    cuts = {start, end, *(place for place in headings if start <= place < end)}
+    opens: dict[int, list[Kind]] = {}
+    closes: dict[int, list[Kind]] = {}
+    for mark in inside:
+        first, last = max(mark.start, start), min(mark.end, end)
+        cuts |= {first, last}
+        opens.setdefault(first, []).append(mark.kind)
+        closes.setdefault(last, []).append(mark.kind)
+    active: Counter[Kind] = Counter()
+    found = []
+    for left, right in pairwise(sorted(cuts)):
+        active.update(opens.get(left, ()))
+        active.subtract(closes.get(left, ()))
+        kinds = tuple(sorted(kind for kind, count in active.items() if count > 0))
+        if left in headings:
+            found.append(Segment(visible(headings[left]), heading=True))
+        found += [Segment(piece, kinds, odd) for piece, odd in inert(text[left:right])]
+    return found
+
+
+def passages(spans: Iterable[tuple[int, int]], text: str, kind: Kind) -> list[Mark]:
+    """Marks of spans, those that reach outside the text left out."""
+    return [Mark(start, end, kind) for start, end in spans if 0 <= start < end <= len(text)]
+
+
+def quotes(text: str, given: Iterable[str]) -> list[Mark]:
+    """Where quotes stand in the text, at their first place."""
+    return [Mark(at, at + len(quote), "quote") for quote in given if quote and (at := text.find(quote)) >= 0]
+
+
+def policy_words(text: str, policy: Policy, taxonomy: Taxonomy) -> list[Mark]:
+    """Where words of the policy's title and definition stand, also with another ending; at most `_MOST_WORDS` of each.
+
+    Words that several policies use ("sale", "online") say nothing of one and are left out.
+    """
+    folded = text.lower()
+    if len(folded) != len(text):  # a letter whose small form is longer would shift all marks behind it
+        folded = text.translate(_ASCII_SMALL)
+    return sorted(mark for stem in _stems(policy, taxonomy.policies) for mark in _places(folded, stem))
+
+
+def _places(folded: str, stem: str) -> Iterator[Mark]:
+    """Words that begin with the stem and go on for a few letters at most; plain search, as texts may be huge."""
+    found, at = 0, folded.find(stem)
+    for _ in range(_MOST_TRIED):
+        if at < 0 or found == _MOST_WORDS:
+            return
+        end = at + len(stem)
+        while end < len(folded) and folded[end].isalpha() and end - at - len(stem) <= _ENDING:
+            end += 1
+        if (at == 0 or not folded[at - 1].isalnum()) and end - at - len(stem) <= _ENDING:
+            found += 1
+            yield Mark(at, end, "word")
+        at = folded.find(stem, end)
+
+
+@lru_cache(maxsize=256)
+def _stems(policy: Policy, policies: tuple[Policy, ...]) -> tuple[str, ...]:
+    used = Counter(word for each in policies for word in _definition(each))
+    common = max(1, len(policies) // 10)
+    return tuple(sorted({_stem(word) for word in _definition(policy) if used[word] <= common}))
+
+
+def _stem(word: str) -> str:
+    """An English word without the ending of its plural, short enough to be the start of both forms."""
+    for ending, left in (("ies", 0), ("xes", 1), ("ches", 2), ("sses", 2), ("ss", 2), ("s", 0)):
+        if word.endswith(ending):
+            return word[: len(word) - len(ending) + left]
+    return word
+
+
+def _definition(policy: Policy) -> set[str]:
+    return set(_WORD.findall(f"{policy.title} {policy.covers}".casefold())) - _COMMON
+
+
+def differences(first: str, second: str) -> tuple[list[Mark], list[Mark]]:
+    """Marks of the words that only one of two texts has; letter case and white space do not count.
+
+    Of texts that differ over a stretch of more than `_MOST_TOKENS` words that whole stretch is marked, and what lies
+    behind the first `_COMPARED` characters is not compared: else it could take as long as a hostile text likes.
+    """
+    ours, theirs = _tokens(first[:_COMPARED]), _tokens(second[:_COMPARED])
+    same = _common(ours, theirs)
+    rest = _common(ours[same:][::-1], theirs[same:][::-1])
+    ours, theirs = ours[same : len(ours) - rest], theirs[same : len(theirs) - rest]
+    if max(len(ours), len(theirs)) > _MOST_TOKENS:
+        return _stretch(ours), _stretch(theirs)
+    matcher = SequenceMatcher(
+        None, [token.group().casefold() for token in ours], [t.group().casefold() for t in theirs]
+    )
+    left, right = [], []
+    for tag, start, end, other_start, other_end in matcher.get_opcodes():
+        if tag != "equal":
+            left += _stretch(ours[start:end])
+            right += _stretch(theirs[other_start:other_end])
+    return left, right
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
+    return list(_TOKEN.finditer(text))
+
+
+def _common(first: Sequence[re.Match[str]], second: Sequence[re.Match[str]]) -> int:
+    pairs: Iterator[tuple[re.Match[str], re.Match[str]]] = zip(first, second, strict=False)
+    for number, (ours, theirs) in enumerate(pairs):
+        if ours.group().casefold() != theirs.group().casefold():
+            return number
+    return min(len(first), len(second))
+
+
+def _stretch(tokens: Sequence[re.Match[str]]) -> list[Mark]:
+    return [Mark(tokens[0].start(), tokens[-1].end(), "differs")] if tokens else []

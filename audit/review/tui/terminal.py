@@ -1,0 +1,199 @@
+"""The terminal interface of `label-audit review`: one screen, one key per answer."""
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Static
+
+from ....core.errors import MerchantGuardError
+from ...storage.items import AnswerKind
+from .. import wording
+from ..card import Card, Reveal
+from ..session import Session
+from . import painting
+from .dialogs import CommentScreen, HelpScreen
+
+_REFRESH_SECONDS = 2.0
+
+
+class ReviewApp(App[None]):
+    """Shows one card after another. `card`: what is asked now; `reveal`: set once it is answered."""
+
+    CSS_PATH = None
+    CSS = """
+    Screen { background: $background; }
+    #top { height: 1; padding: 0 2; background: $panel; color: $text-muted; }
+    #advice { height: auto; max-height: 2; padding: 0 2; background: $panel; color: $text-muted; }
+    #texts { width: 2fr; }
+    .pane { width: 1fr; padding: 1 2; scrollbar-size-vertical: 1; }
+    .pane:focus { background: $surface; }
+    #side { width: 1fr; min-width: 34; max-width: 64; padding: 1 2; border-left: solid $panel; scrollbar-size-vertical: 1; }
+    #policy { height: auto; }
+    #reveal { height: auto; margin-top: 1; }
+    #message { height: auto; padding: 0 2; color: $error; display: none; }
+    #message.shown { display: block; }
+    #keys { height: 1; padding: 0 2; background: $panel; }
+    """
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, f"answer('{kind}')", show=False) for key, kind in wording.KEYS.items()),
+        Binding("enter,space", "next", show=False, priority=False),
+        Binding("u", "undo", show=False),
+        Binding("c", "comment", show=False),
+        Binding("m", "more", show=False),
+        Binding("question_mark", "help", show=False),
+        Binding("q,ctrl+q", "quit", show=False),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.card: Card | None = None
+        self.reveal: Reveal | None = None
+        self._starts: list[int | None] = []
+
+    def compose(self) -> ComposeResult:
+        """The parts of the screen."""
+        yield Static(id="top", markup=False)
+        with Horizontal():
+            with Horizontal(id="texts"):
+                for number in range(2):
+                    with VerticalScroll(classes="pane", id=f"pane{number}"):
+                        yield Static(id=f"text{number}", markup=False)
+            with VerticalScroll(id="side"), Vertical():
+                yield Static(id="policy", markup=False)
+                yield Static(id="reveal", markup=False)
+        yield Static(id="message", markup=False)
+        yield Static(id="advice", markup=False)
+        yield Static(id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the first item."""
+        self.title = "label-audit"
+        self._turn_to(self.session.next())
+        self.set_interval(_REFRESH_SECONDS, self._show_progress)
+
+    # What the keys do
+
+    def action_answer(self, kind: AnswerKind) -> None:
+        """Write an answer, then show what was hidden; the screen moves only once it is on the disk."""
+        if (
+            self.card is None
+            or self.reveal is not None
+            or not self._try(self.session.answer, self.card, kind)
+        ):
+            return
+        if kind == "skip":
+            self._turn_to(self.session.next())
+            return
+        self.reveal = self.session.reveal(self.card)
+        self._show()
+
+    def action_next(self) -> None:
+        """Go on to the next item, once this one is answered."""
+        if self.card is not None and self.reveal is None:
+            self._say("Answer first: h has it, n has it not, t can't tell, s skip")
+            return
+        self._turn_to(self.session.next())
+
+    def action_undo(self) -> None:
+        """Take back the last answer and ask again."""
+        card = self._try(self.session.undo)
+        if card is None:
+            self._say("There is no answer of yours to take back")
+        else:
+            self._turn_to(card)
+
+    def action_comment(self) -> None:
+        """Ask for a comment and write it."""
+        if self.card is not None:
+            self.push_screen(CommentScreen(), self._write_comment)
+
+    def _write_comment(self, comment: str | None) -> None:
+        if (
+            comment
+            and self.card is not None
+            and self._try(self.session.answer, self.card, "comment", comment)
+        ):
+            if self.reveal is not None:
+                self.reveal = self.session.reveal(self.card)
+            self._show()
+
+    def action_more(self) -> None:
+        """Show the next part of the texts; after the last one the first."""
+        if self.card is None:
+            return
+        self.session.keep(self.card)
+        for number, pane in enumerate(self._panes()):
+            end = pane.excerpt(self._starts[number]).end
+            self._starts[number] = end if end < len(pane.record.text) else 0
+            self.query_one(f"#pane{number}", VerticalScroll).scroll_home(animate=False)
+        self._show()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(HelpScreen())
+
+    # What the screen shows
+
+    def _try(self, act: Any, *given: Any) -> Any:
+        """Do it, or say why it could not be done and leave the screen as it is."""
+        try:
+            result = act(*given)
+        except MerchantGuardError as error:
+            self._say(str(error))
+            return None
+        self._say("")
+        return result
+
+    def _say(self, message: str) -> None:
+        place = self.query_one("#message", Static)
+        place.update(message)
+        place.set_class(bool(message), "shown")
+
+    def _turn_to(self, card: Card | None) -> None:
+        self.card = card
+        self.reveal = None
+        if card is not None:
+            self._starts = [None] * len(card.panes)
+            if card.stage == "adjudication":
+                self._say("")
+        self._show()
+        for number in range(2):
+            self.query_one(f"#pane{number}", VerticalScroll).scroll_home(animate=False)
+        self.query_one("#pane0").focus()
+
+    def _panes(self) -> Any:
+        return self.reveal.panes if self.reveal else self.card.panes if self.card else ()
+
+    def _show(self) -> None:
+        card = self.card
+        self.query_one("#pane1").display = card is not None and len(card.panes) > 1
+        if card is None:
+            self.query_one("#text0", Static).update(painting.finished(self.session))
+            self.query_one("#policy", Static).update("")
+            self.query_one("#reveal", Static).update("")
+        else:
+            for number, pane in enumerate(self._panes()):
+                role = ("asked", "to compare")[number] if len(card.panes) > 1 else ""
+                text = painting.pane_text(pane, pane.excerpt(self._starts[number]), role)
+                self.query_one(f"#text{number}", Static).update(text)
+            self.query_one("#policy", Static).update(painting.policy_text(card))
+            self.query_one("#reveal", Static).update(self._side_text(card))
+        self._show_progress()
+        self.query_one("#keys", Static).update(painting.key_line(answered=self.reveal is not None))
+
+    def _side_text(self, card: Card) -> Text:
+        if self.reveal is not None:
+            return painting.reveal_text(self.reveal)
+        if card.stage == "adjudication":
+            return painting.opinions_text(self.session.reveal(card))
+        return Text("What the data and the model say is shown after your answer.", style="dim italic")
+
+    def _show_progress(self) -> None:
+        progress = self.session.progress()
+        self.query_one("#top", Static).update(painting.top_line(self.session, progress))
+        self.query_one("#advice", Static).update(painting.advice(progress.estimates))

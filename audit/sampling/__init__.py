@@ -1,0 +1,1 @@
+"""Which cells become items of the audit."""

@@ -1,0 +1,1 @@
+"""An audit on disk: the scan and the journal of answers."""

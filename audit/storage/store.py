@@ -1,0 +1,172 @@
+"""The scan of an audit on disk: records and ranked cells in one SQLite file that is written once and then only read.
+
+What people answer is kept apart (`journal.py`): a new scan may replace this file, no answer is ever replaced.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core.display import shown
+from ...core.errors import AuditError
+from ...core.files import atomic_path
+from ...data.records.record import Record, record_to_row
+from ...data.taxonomy import Taxonomy
+from .items import Item, Reason
+
+SCAN = "scan.db"
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duplicates INTEGER NOT NULL, fields TEXT NOT NULL);
+CREATE INDEX records_duplicates ON records (duplicates);
+CREATE TABLE items (
+  number INTEGER PRIMARY KEY, record TEXT NOT NULL, policy TEXT NOT NULL, given INTEGER NOT NULL, cause TEXT NOT NULL,
+  suspicion REAL NOT NULL, opinion REAL NOT NULL, value REAL NOT NULL, settles INTEGER NOT NULL, other_policy TEXT,
+  other_record TEXT, reasons TEXT NOT NULL, share REAL NOT NULL, known INTEGER);
+CREATE INDEX items_value ON items (cause, value DESC, number);
+CREATE INDEX items_cell ON items (record, policy);
+"""
+_COLUMNS = (
+    "record",
+    "policy",
+    "given",
+    "cause",
+    "suspicion",
+    "opinion",
+    "value",
+    "settles",
+    "other_policy",
+    "other_record",
+    "reasons",
+    "share",
+    "known",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record as it was scanned: its row in the data from 0, the number of its near-duplicate group, its fields."""
+
+    row: int
+    id: str
+    duplicates: int
+    fields: dict[str, Any]
+
+
+def write_scan(
+    folder: Path,
+    *,
+    taxonomy: Taxonomy,
+    records: Sequence[Record],
+    duplicates: Sequence[int],
+    items: Iterable[Item],
+    about: dict[str, Any],
+) -> None:
+    """Write the scan, whole or not at all; items are numbered from 1 in the order given.
+
+    :param duplicates: near-duplicate group of each record.
+    :param about: JSON-able facts of the scan: files with their hashes, folds, seeds, the tool's version.
+    :raises StorageError: if it cannot be written.
+    """
+    marks = ", ".join("?" * (len(_COLUMNS) + 1))
+    with atomic_path(Path(folder) / SCAN) as temporary, closing(sqlite3.connect(temporary)) as database:
+        database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
+        facts = {"format": FORMAT, "taxonomy": taxonomy.to_json(), **about}
+        database.executemany(
+            "INSERT INTO about VALUES (?, ?)", ((key, json.dumps(value)) for key, value in facts.items())
+        )
+        database.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", _record_rows(records, duplicates))
+        database.executemany(
+            f"INSERT INTO items VALUES ({marks})",
+            ((number, *_values(item)) for number, item in enumerate(items, start=1)),
+        )
+        database.commit()
+
+
+def _record_rows(records: Sequence[Record], duplicates: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
+    for row, (record, group) in enumerate(zip(records, duplicates, strict=True)):
+        # ASCII escapes keep half surrogate pairs, which SQLite's UTF-8 cannot. Parquet's extra fields may hold dates and more.
+        yield row, record.id, int(group), json.dumps(record_to_row(record), default=str)
+
+
+def _values(item: Item) -> list[Any]:
+    fields = asdict(item) | {"reasons": json.dumps([asdict(reason) for reason in item.reasons])}
+    return [fields[column] for column in _COLUMNS]
+
+
+class Scan:
+    """A scan that is open for reading. One object serves one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the scan in `folder`.
+
+        :raises AuditError: if there is none, or it is damaged or of another format.
+        """
+        self.path = Path(folder) / SCAN
+        if not self.path.is_file():
+            raise AuditError(
+                f"{folder}: holds no audit; make one with `label-audit scan DATA --out {folder}`"
+            )
+        self.database = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            rows = self.database.execute("SELECT key, value FROM about").fetchall()
+            self.about: dict[str, Any] = {key: json.loads(value) for key, value in rows}
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise AuditError(f"{self.path}: is damaged ({error}); scan again") from error
+        if self.about.get("format") != FORMAT:
+            raise AuditError(
+                f"{self.path}: has format {shown(self.about.get('format'))}, this version reads {FORMAT}; scan again"
+            )
+        self.taxonomy = Taxonomy.from_json(self.about["taxonomy"])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.database.close()
+
+    def item(self, number: int) -> Item:
+        """The item of that number.
+
+        :raises AuditError: if there is none.
+        """
+        row = self.database.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM items WHERE number = ?", (number,)
+        ).fetchone()
+        if row is None:
+            raise AuditError(f"{self.path}: has no item {number}")
+        return _item(row)
+
+    def items(self) -> Iterator[tuple[int, Item]]:
+        """All items with their numbers, in order."""
+        rows = self.database.execute(f"SELECT number, {', '.join(_COLUMNS)} FROM items ORDER BY number")
+        return ((row[0], _item(row[1:])) for row in rows)
+
+    def record(self, record_id: str) -> StoredRecord:
+        """The record of that id.
+
+        :raises AuditError: if there is none.
+        """
+        row = self.database.execute(
+            "SELECT row, id, duplicates, fields FROM records WHERE id = ?", (record_id,)
+        ).fetchone()
+        if row is None:
+            raise AuditError(f"{self.path}: has no record {shown(record_id)}")
+        return StoredRecord(row[0], row[1], row[2], json.loads(row[3]))
+
+    def records(self) -> Iterator[StoredRecord]:
+        """All records in the order of the data."""
+        rows = self.database.execute("SELECT row, id, duplicates, fields FROM records ORDER BY row")
+        return (StoredRecord(row[0], row[1], row[2], json.loads(row[3])) for row in rows)
+
+
+def _item(row: Sequence[Any]) -> Item:
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    fields["given"] = bool(fields["given"])
+    fields["known"] = None if fields["known"] is None else bool(fields["known"])
+    fields["reasons"] = tuple(Reason(**reason) for reason in json.loads(fields["reasons"]))
+    return Item(**fields)

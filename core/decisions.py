@@ -1,0 +1,43 @@
+"""From window logits to probabilities, and from probabilities to decisions."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..serve.assessment import Decision
+
+Floats = NDArray[np.float32]
+
+_ORDER: tuple[Decision, ...] = ("clear", "review", "block")
+
+
+def pool(logits: Floats, scores: Floats | None) -> Floats:
+    """Pool the logits of one text's windows (W, K) into its logits (K,).
+
+    Without `scores` the maximum per policy; with `scores` (W, K) their softmax over windows weighs the
+    logits, policy by policy.
+    """
+    if scores is None:
+        return np.asarray(logits.max(axis=0), dtype=np.float32)
+    weights = np.exp(scores - scores.max(axis=0))
+    return np.asarray((weights * logits).sum(axis=0) / weights.sum(axis=0), dtype=np.float32)
+
+
+def calibrate(logits: Floats, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> Floats:
+    """Probabilities sigmoid(scale * logit + bias), float32, of logits (..., K)."""
+    exponent = np.asarray(logits, dtype=np.float64) * scale + bias
+    # exp only of what is not positive: no overflow, however far out the logit is.
+    small = np.exp(-np.abs(exponent))
+    probabilities = np.where(exponent >= 0, 1.0, small) / (1.0 + small)
+    return probabilities.astype(np.float32)
+
+
+def decide(probability: float, review: float, block: float | None) -> Decision:
+    """The decision on one policy; without a certified block threshold nothing is blocked."""
+    if block is not None and probability >= block:
+        return "block"
+    return "review" if probability >= review else "clear"
+
+
+def strictest(decisions: list[Decision]) -> Decision:
+    """The strictest of some decisions; "clear" when there is none."""
+    return max(decisions, key=_ORDER.index, default="clear")

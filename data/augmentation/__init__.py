@@ -1,0 +1,1 @@
+"""Further training records made from the given ones."""

@@ -1,0 +1,53 @@
+"""Training records made of passages: what reviewers quoted as evidence, and passages of compliant records.
+
+A label speaks of a whole page; the quote says which line of it. Trained on both, the model reads listings and titles as
+short as a quote, and finds the line again when it has to show its evidence.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..passages import split_passages
+from ..records.record import Record
+
+# Shorter ones ("Home", "About us") say nothing.
+_SHORTEST = 20
+
+
+def quote_records(records: Sequence[Record]) -> list[Record]:
+    """One record for each distinct quote of each record, labelled with the policies it was quoted for.
+
+    The record's other policies are unknown in it: the quote may or may not show them too. All that holds of
+    no part of the record holds of no quote.
+    """
+    made = []
+    for record in records:
+        policies_of: dict[str, list[str]] = {}
+        for policy, quotes in record.evidence.items():
+            for quote in quotes:
+                policies_of.setdefault(quote, []).append(policy)
+        for number, (quote, policies) in enumerate(policies_of.items()):
+            others = tuple(policy for policy in record.labels if policy not in policies)
+            made.append(_part(record, f"quote-{number}", quote, tuple(policies), (*record.unknown, *others)))
+    return made
+
+
+def compliant_passages(records: Sequence[Record], *, per_record: int, seed: int) -> list[Record]:
+    """Up to `per_record` passages, drawn by `seed`, of each record that is compliant in every policy."""
+    made = []
+    for record in records:
+        if record.labels or record.unknown:
+            continue
+        ranges = [(a, b) for a, b in split_passages(record.text) if b - a >= _SHORTEST]
+        # Seeded by the record too: its passages stay the same whatever other records there are.
+        drawn = random.Random(f"{seed} {record.id}").sample(ranges, min(per_record, len(ranges)))
+        for number, (start, end) in enumerate(drawn):
+            made.append(_part(record, f"passage-{number}", record.text[start:end], (), ()))
+    return made
+
+
+def _part(record: Record, name: str, text: str, labels: tuple[str, ...], unknown: tuple[str, ...]) -> Record:
+    return replace(
+        record, id=f"{record.id}#{name}", text=text, parts=(), labels=labels, unknown=unknown, evidence={}
+    )

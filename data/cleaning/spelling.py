@@ -1,0 +1,102 @@
+"""Broken words made whole by a list of words: "fent anyl", "gam-bling", "p1ll5".
+
+Pieces with one and the same sign between them become a word if the list (`words.txt`, made by `word_list.py`) knows it
+and does not know one of the pieces, or if no writer puts that sign between two words. What the list does not have stays as
+it is: names, and most words of other languages.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+
+# Whole words of one to three letters, of English and its neighbours: "de al" is no deal.
+_SHORT = (
+    "a i o u y am an as at be by do go he if in is it me my no of oh ok on or so to uk up us we tv vs ad id mr ms pm "
+    "pc cd al au ce da de del di du dos das den der des die ein el em en es et eu il im ist ja je la las le les lo los "
+    "lui ma mi mit na ne nel nos ou par per por que qui se ses si sin son su sur te tu um un una und une vi von zu"
+)
+# What may stand before and after a piece; an apostrophe, a digit, a sign for a letter or a mark belongs to a word.
+_EDGE = r"\s\"#%&()*+,\-./:;<=>?\[\]^_`{|}~\u2010-\u2015\u201c-\u201f\u2022\u2026"
+_PIECE = re.compile(rf"(?<![^{_EDGE}])[^\W\d_]+(?![^{_EDGE}!]|![^\W_])")
+_SEPARATORS = frozenset(" -~/+,.*_|")
+# Between two words, nobody writes one of these that makes another word of them.
+_NEVER_BETWEEN_WORDS = frozenset("~+*_|,/")
+_MOST_PIECES = 4
+_SHORTEST, _LONGEST = 4, 24
+# Junk of millions of pieces is no merchant's text: it must not cost minutes.
+_MOST_PIECES_READ = 100_000
+_MOST_ONES = 3
+
+
+@cache
+def known_words() -> frozenset[str]:
+    """All words of the list, lower case."""
+    content = files(__package__).joinpath("words.txt").read_text(encoding="ascii")
+    return frozenset([*content.split(), *_SHORT.split()])
+
+
+def is_word(word: str) -> bool:
+    """Whether the list has the word, in any case."""
+    return word.lower() in known_words()
+
+
+def breaks(text: str) -> list[int]:
+    """Positions of the characters of `text` that break a word in pieces; of words that overlap the longest counts."""
+    pieces = [match.span() for match in itertools.islice(_PIECE.finditer(text), _MOST_PIECES_READ)]
+    known = known_words()
+    strange = [text[start:end].lower() not in known for start, end in pieces]
+    firsts = {
+        first
+        for number, (_, end) in enumerate(pieces[:-1])
+        if strange[number] or strange[number + 1] or text[end] in _NEVER_BETWEEN_WORDS
+        for first in range(max(0, number - _MOST_PIECES + 2), number + 1)
+    }
+    found = [word for first in firsts for word in _words_from(text, pieces, strange, first)]
+    positions: list[int] = []
+    taken: set[int] = set()
+
+    def worth(word: tuple[int, int]) -> tuple[int, bool, int]:
+        start, end = pieces[word[0]][0], pieces[word[1]][1]
+        return start - end, text[pieces[word[0]][1]] == " ", start
+
+    for first, last in sorted(found, key=worth):
+        if taken.isdisjoint(range(first, last + 1)):
+            taken.update(range(first, last + 1))
+            positions += [pieces[number][1] for number in range(first, last)]
+    return positions
+
+
+def _words_from(
+    text: str, pieces: list[tuple[int, int]], strange: list[bool], first: int
+) -> Iterator[tuple[int, int]]:
+    """First and last piece of each broken word that begins with piece `first`."""
+    start, end = pieces[first]
+    separator = text[end]
+    if separator not in _SEPARATORS:
+        return
+    joined, odd = text[start:end], strange[first] or separator in _NEVER_BETWEEN_WORDS
+    for last in range(first + 1, min(first + _MOST_PIECES, len(pieces))):
+        begin = pieces[last][0]
+        if begin != end + 1 or text[end] != separator:
+            return
+        end = pieces[last][1]
+        joined += text[begin:end]
+        odd |= strange[last]
+        if len(joined) > _LONGEST:
+            return
+        if odd and len(joined) >= _SHORTEST and is_word(joined):
+            yield first, last
+
+
+def read_ones(word: str) -> str | None:
+    """The word of the list that `word`, which may hold the digit 1 for i or l, stands for; None if there is none."""
+    parts = word.split("1")
+    if len(parts) - 1 > _MOST_ONES:
+        return None
+    for letters in itertools.product("il", repeat=len(parts) - 1):
+        reading = parts[0] + "".join(map("".join, zip(letters, parts[1:], strict=True)))
+        if is_word(reading):
+            return reading
+    return None

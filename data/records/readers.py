@@ -1,0 +1,155 @@
+"""Records out of data files; every row that breaks the contract is named, counted and kept aside."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ...core.display import shown
+from ...core.errors import RecordError
+from ...core.files import atomic_path, sha256_file
+from ..taxonomy import Taxonomy
+from .record import Record, record_from
+from .rows import RawRow, check_path, jsonl_rows, open_rows
+from .writers import write_records
+
+__all__ = [
+    "RecordSet",
+    "RowFault",
+    "iter_records",
+    "iter_stream",
+    "read_records",
+    "rejects_file",
+    "write_records",
+]
+
+MAX_RAW_CHARACTERS = 2_000
+"""How much of a bad row goes into the rejects file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """A row that cannot be used, and why."""
+
+    file: str
+    row: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}: {self.reason}"
+
+
+OnFault = Callable[[RowFault, str], None]
+"""What to do with a bad row: told the fault and the row's first `MAX_RAW_CHARACTERS` characters."""
+
+
+@dataclass(slots=True)
+class RecordSet:
+    """What was read: good records, faults of the others, and SHA-256 per file."""
+
+    records: list[Record] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def read_records(
+    paths: Sequence[Path], taxonomy: Taxonomy | None, *, strict: bool = False, rejects: Path | None = None
+) -> RecordSet:
+    """Read whole files into memory.
+
+    :param strict: stop at the first bad row instead of going on without it.
+    :param rejects: a JSONL file that gets file, row, reason and raw row of each bad row; it is written
+        even if there is none, so that it always speaks of the last reading.
+    :raises RecordError: if a file is of no use, or, when strict, at the first bad row.
+    """
+    result = RecordSet()
+    with rejects_file(rejects) if rejects is not None else nullcontext(_ignore) as keep:
+
+        def on_fault(fault: RowFault, raw: str) -> None:
+            if strict:
+                raise RecordError(str(fault))
+            result.faults.append(fault)
+            keep(fault, raw)
+
+        result.records.extend(iter_records(paths, taxonomy, on_fault=on_fault))
+    result.files = {str(path): sha256_file(path) for path in paths}
+    return result
+
+
+def iter_records(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:
+    """Yield the good records of the files in order; memory grows by 16 bytes of hash for each id.
+
+    :raises RecordError: at once if a file is not there, empty, of an unknown kind or given twice; while
+        reading if one turns out damaged.
+    """
+    if not paths:
+        raise RecordError("no data file is given; name at least one")
+    first_names: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        check_path(path)
+        if (resolved := path.resolve()) in first_names:
+            raise RecordError(f"{path}: is given twice (also as {first_names[resolved]}); name it once")
+        first_names[resolved] = path
+    return _iter_files(list(first_names.values()), taxonomy, on_fault=on_fault)
+
+
+def iter_stream(
+    stream: BinaryIO, taxonomy: Taxonomy | None, *, name: str = "<stdin>", on_fault: OnFault
+) -> Iterator[Record]:
+    """Yield the good records of a stream of JSON lines, as `iter_records` does for files."""
+    return _good_records(name, jsonl_rows(stream, name=name), taxonomy, on_fault=on_fault, seen=set())
+
+
+@contextmanager
+def rejects_file(path: Path) -> Iterator[OnFault]:
+    """Yield a function that writes a bad row into a JSONL file; the file appears when all are in.
+
+    :raises StorageError: if it cannot be written.
+    """
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="replace") as stream:
+
+        def keep(fault: RowFault, raw: str) -> None:
+            stream.write(json.dumps({**asdict(fault), "raw": raw}, ensure_ascii=False) + "\n")
+
+        yield keep
+        stream.flush()
+
+
+def _ignore(fault: RowFault, raw: str) -> None:
+    """Keep nothing of a bad row: the caller has it in the list of faults."""
+
+
+def _iter_files(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:
+    seen: set[bytes] = set()
+    for path in paths:
+        yield from _good_records(str(path), open_rows(path), taxonomy, on_fault=on_fault, seen=seen)
+
+
+def _good_records(
+    name: str, rows: Iterator[RawRow], taxonomy: Taxonomy | None, *, on_fault: OnFault, seen: set[bytes]
+) -> Iterator[Record]:
+    for row in rows:
+        try:
+            record = _checked(row, taxonomy, seen=seen)
+        except RecordError as error:
+            on_fault(RowFault(name, row.number, str(error)), row.raw_text(MAX_RAW_CHARACTERS))
+        else:
+            yield record
+
+
+def _checked(row: RawRow, taxonomy: Taxonomy | None, *, seen: set[bytes]) -> Record:
+    """Build the record and note its id.
+
+    :raises RecordError: with the reason why the row cannot be used.
+    """
+    if row.fields is None:
+        raise RecordError(row.reason)
+    record = record_from(row.fields, taxonomy)
+    key = hashlib.blake2b(record.id.encode("utf-8"), digest_size=16).digest()
+    if key in seen:
+        raise RecordError(f"id: {shown(record.id)} was already the id of an earlier row")
+    seen.add(key)
+    return record

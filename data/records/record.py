@@ -1,0 +1,267 @@
+"""The record contract: one merchant's text with what is known of its labels."""
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.display import shown
+from ...core.errors import RecordError
+from ..taxonomy import Taxonomy
+from .schema import ALL_OTHERS, from_json_text, policy_ids, read_evidence, read_moment, read_text, wrong
+
+MAX_DOCUMENT_CHARACTERS = 20_000_000
+MAX_ID_CHARACTERS = 1_000
+MAX_PAGES = 10_000
+BODY_FIELDS = ("text", "html", "pages")
+FIELDS = (
+    "id",
+    *BODY_FIELDS,
+    "name",
+    "description",
+    "domain",
+    "country",
+    "collected_at",
+    "labels",
+    "unknown",
+    "annotator",
+    "labelled_at",
+    "evidence",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a site: its address, if known, and either its text or its HTML."""
+
+    url: str | None
+    text: str | None
+    html: str | None
+
+    def visible_text(self) -> str:
+        """Return the text, or what a visitor sees of the HTML."""
+        return _visible(self.html) if self.html is not None else self.text or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a piece of the input lies in `Record.text`, in characters.
+
+    `name` is "name", "description", "text", "html" or "pages[i]" with i from 0.
+    """
+
+    name: str
+    url: str | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One merchant's document, as the model reads it before cleaning, and its labels.
+
+    `text` is name, description and body joined by line ends; `parts` says which piece is where. A policy
+    of `labels` holds, one of `unknown` was judged by nobody, any other does not hold. `extra` keeps the
+    fields that the contract does not name.
+    """
+
+    id: str
+    text: str
+    parts: tuple[Part, ...]
+    domain: str | None
+    country: str | None
+    collected_at: str | None
+    labels: tuple[str, ...]
+    unknown: tuple[str, ...]
+    annotator: str | None
+    labelled_at: str | None
+    evidence: dict[str, tuple[str, ...]]
+    extra: dict[str, Any]
+
+
+def parse_record(row: Mapping[str, Any], taxonomy: Taxonomy | None, *, row_number: int) -> Record:
+    """Check one row of a data file and build its record.
+
+    A field that is null counts as absent. Without `labels` the record is unlabelled: all its policies are
+    unknown; an empty list of labels says that the merchant is compliant. In `unknown`, "*" stands for all
+    policies that are not labels. Without a taxonomy, policy ids are not checked and "*" is kept.
+
+    :raises RecordError: naming the row, the field and the value.
+    """
+    try:
+        return record_from(row, taxonomy)
+    except RecordError as error:
+        raise RecordError(f"row {row_number}: {error}") from error
+
+
+def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
+    """Do as `parse_record`; the error does not name the row.
+
+    :raises RecordError: naming the field and the value.
+    """
+    given = {key: value for key, value in row.items() if value is not None}
+    record_id = _id(given)
+    text, parts = _document(given)
+    labels, unknown = _labels(given, taxonomy)
+    return Record(
+        id=record_id,
+        text=text,
+        parts=parts,
+        domain=read_text(given, "domain"),
+        country=read_text(given, "country"),
+        collected_at=read_moment(given, "collected_at"),
+        labels=labels,
+        unknown=unknown,
+        annotator=read_text(given, "annotator"),
+        labelled_at=read_moment(given, "labelled_at"),
+        evidence=read_evidence(given, labels=labels, document=text),
+        extra={key: value for key, value in given.items() if key not in FIELDS},
+    )
+
+
+def record_to_row(record: Record) -> dict[str, Any]:
+    """Return a row that reads back as the same document, labels and fields; HTML has become text."""
+    row: dict[str, Any] = {"id": record.id}
+    pages = [
+        {"url": part.url, "text": record.text[part.start : part.end]}
+        for part in record.parts
+        if part.name.startswith("pages[")
+    ]
+    for part in record.parts:
+        if part.name in ("name", "description"):
+            row[part.name] = record.text[part.start : part.end]
+        elif part.name in ("text", "html"):
+            row["text"] = record.text[part.start : part.end]
+    if pages:
+        row["pages"] = pages
+    elif "text" not in row:
+        row["text"] = ""
+    for field in ("domain", "country", "collected_at", "annotator", "labelled_at"):
+        if (value := getattr(record, field)) is not None:
+            row[field] = value
+    row["labels"] = list(record.labels)
+    if record.unknown:
+        row["unknown"] = list(record.unknown)
+    if record.evidence:
+        row["evidence"] = {policy: list(quotes) for policy, quotes in record.evidence.items()}
+    return {**row, **record.extra}
+
+
+def label_arrays(records: Sequence[Record], taxonomy: Taxonomy) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is known of N records and K policies, columns in output order.
+
+    :return: labels, (N, K) float32 of 0 and 1, and known, (N, K) bool; a cell that is not known is 0.
+    :raises RecordError: if a record names a policy that the taxonomy does not have.
+    """
+    labels = np.zeros((len(records), len(taxonomy)), dtype=np.float32)
+    known = np.ones((len(records), len(taxonomy)), dtype=bool)
+    for row, record in enumerate(records):
+        for policy in (*record.labels, *record.unknown):
+            if policy != ALL_OTHERS and policy not in taxonomy:
+                raise RecordError(f"record {shown(record.id)}: {taxonomy.explain_unknown(policy)}")
+        if ALL_OTHERS in record.unknown:
+            known[row] = False
+        known[row, [taxonomy.index(policy) for policy in record.unknown if policy != ALL_OTHERS]] = False
+        positives = [taxonomy.index(policy) for policy in record.labels]
+        labels[row, positives] = 1.0
+        known[row, positives] = True
+    return labels, known
+
+
+def _id(given: Mapping[str, Any]) -> str:
+    if "id" not in given or given["id"] == "":
+        raise RecordError("the field `id` is missing; give each record a unique one")
+    value = given["id"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise wrong("id", value, "text")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise RecordError(f"id: {shown(value)} is longer than {MAX_ID_CHARACTERS:,} characters")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise RecordError(f"id: {shown(value)} holds a control character or half a surrogate pair")
+    return value
+
+
+def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:
+    """Join name, description and body by line ends and note where each lies; empty pieces are left out."""
+    pieces: list[str] = []
+    parts: list[Part] = []
+    end = -1
+    for name, url, piece in _pieces(given):
+        if not piece:
+            continue
+        start = end + 1
+        end = start + len(piece)
+        if end > MAX_DOCUMENT_CHARACTERS:
+            raise RecordError(f"{name}: the document would pass {MAX_DOCUMENT_CHARACTERS:,} characters")
+        pieces.append(piece)
+        parts.append(Part(name=name, url=url, start=start, end=end))
+    text = "\n".join(pieces)
+    if not text or text.isspace():
+        raise RecordError("the document is empty: no name, description or body with visible text")
+    return text, tuple(parts)
+
+
+def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
+    bodies = [field for field in BODY_FIELDS if field in given]
+    if not bodies:
+        raise RecordError("one of `text`, `html` or `pages` must be given; none is")
+    if len(bodies) > 1:
+        raise RecordError(f"give one of `text`, `html` or `pages`; this row has {' and '.join(bodies)}")
+    for field in ("name", "description"):
+        yield field, None, read_text(given, field) or ""
+    if "pages" in given:
+        for number, page in enumerate(_pages(given["pages"])):
+            yield f"pages[{number}]", page.url, page.visible_text()
+    elif "html" in given:
+        yield "html", None, _visible(read_text(given, "html") or "")
+    else:
+        yield "text", None, read_text(given, "text") or ""
+
+
+def _pages(value: Any) -> list[Page]:
+    value = from_json_text("pages", value)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise wrong("pages", value, "a list of at least one {url, text or html}")
+    if len(value) > MAX_PAGES:
+        raise RecordError(f"pages: {len(value):,} pages; at most {MAX_PAGES:,} are read")
+    return [_page(page, place=f"pages[{number}]") for number, page in enumerate(value)]
+
+
+def _page(value: Any, *, place: str) -> Page:
+    if not isinstance(value, Mapping):
+        raise wrong(place, value, "an object with url and text or html")
+    given = {key: item for key, item in value.items() if item is not None}
+    for key, item in given.items():
+        if key not in ("url", "text", "html"):
+            raise RecordError(f"{place}: unknown key {shown(key)}; a page has url and text or html")
+        if not isinstance(item, str):
+            raise wrong(f"{place}.{key}", item, "text")
+    if ("text" in given) == ("html" in given):
+        raise RecordError(f"{place}: give text or html, one of the two")
+    return Page(url=given.get("url"), text=given.get("text"), html=given.get("html"))
+
+
+def _visible(html: str) -> str:
+    from ..cleaning.html import html_to_text  # its parser comes with an extra that plain text does not need
+
+    if len(html) > MAX_DOCUMENT_CHARACTERS:
+        raise RecordError(f"html: {len(html):,} characters; at most {MAX_DOCUMENT_CHARACTERS:,} are read")
+    return html_to_text(html)
+
+
+def _labels(given: Mapping[str, Any], taxonomy: Taxonomy | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    labels = policy_ids(given, "labels", taxonomy)
+    unknown = policy_ids(given, "unknown", taxonomy)
+    if ALL_OTHERS in labels:
+        raise RecordError('labels: "*" is meant for `unknown`; name each policy')
+    if both := sorted(set(labels) & set(unknown)):
+        raise RecordError(f"unknown: {shown(both[0])} is also among the labels; it is one or the other")
+    if "labels" not in given:
+        unknown = (ALL_OTHERS,)
+    if ALL_OTHERS in unknown and taxonomy is not None:
+        unknown = tuple(policy for policy in taxonomy.ids if policy not in labels)
+    return labels, unknown

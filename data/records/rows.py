@@ -1,0 +1,287 @@
+"""Rows out of data files, one by one and in bounded memory; what they mean is for `record` to say."""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ...core.display import shown
+from ...core.errors import RecordError
+from ...core.extras import require
+from .record import BODY_FIELDS
+from .schema import strict_json
+
+SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+MAX_LINE_BYTES = 64 * 2**20
+"""A longer line of JSON, or row of CSV, is refused without being held in memory."""
+
+PARQUET_BATCH_ROWS = 64
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a cell that begins so; in CSV an apostrophe stands before it."""
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it lies in the file: its fields, or the reason why it cannot be read.
+
+    `number` counts as a person would: lines of JSONL, rows of a spreadsheet (the header is row 1), rows of
+    a Parquet table from 1.
+    """
+
+    number: int
+    fields: Mapping[str, Any] | None
+    raw: bytes | str | Mapping[str, Any]
+    reason: str = ""
+
+    def raw_text(self, limit: int) -> str:
+        """Return the row as text, cut to `limit` characters, for a person to look at."""
+        if isinstance(self.raw, Mapping):
+            return json.dumps(dict(self.raw), ensure_ascii=False, default=str)[:limit]
+        if isinstance(self.raw, bytes):
+            return self.raw[: 4 * limit].decode("utf-8", errors="backslashreplace")[:limit]
+        return self.raw[:limit]
+
+
+def check_path(path: Path) -> str:
+    """Return the suffix that says how to read `path`.
+
+    :raises RecordError: if there is no such file, it is empty, or the suffix is not one of `SUFFIXES`.
+    """
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder; give the data files in it")
+    if suffix is None:
+        raise RecordError(
+            f"{path}: unknown kind of file; rename or convert it to one of {', '.join(SUFFIXES)}"
+        )
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if size == 0:
+        raise RecordError(f"{path}: is empty; give a file with at least one record")
+    return suffix
+
+
+def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
+    """Yield the rows of a data file; a row that cannot be read comes with the reason.
+
+    :param body: False: the rows are not records but something said of them, and need an id alone.
+    :raises RecordError: if the file as a whole is of no use: damaged, cut short, without rows or without
+        the columns that a record needs.
+    """
+    suffix = check_path(path)
+    empty = True
+    try:
+        for row in _parquet_rows(path, body) if suffix == ".parquet" else _stream_rows(path, suffix, body):
+            empty = False
+            yield row
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RecordError(f"{path}: damaged or cut short ({error}); fetch or write it again") from error
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if empty:
+        raise RecordError(f"{path}: holds no rows; give a file with at least one record")
+
+
+def _stream_rows(path: Path, suffix: str, body: bool) -> Iterator[RawRow]:
+    with gzip.open(path, "rb") if suffix.endswith(".gz") else open(path, "rb") as stream:
+        if suffix.startswith(".csv"):
+            yield from csv_rows(stream, name=str(path), body=body)
+        else:
+            yield from jsonl_rows(stream, name=str(path))
+
+
+def jsonl_rows(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[RawRow]:
+    """Yield the rows of JSON lines; blank lines are passed over.
+
+    :raises RecordError: if the text is UTF-16.
+    """
+    for number, (line, whole) in enumerate(_lines(stream, name=name), start=1):
+        if not whole:
+            yield RawRow(number, None, line, f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+        elif line.strip():
+            yield _json_row(number, line)
+
+
+def _json_row(number: int, line: bytes) -> RawRow:
+    if b"\0" in line:
+        return RawRow(number, None, line, "the line holds a NUL byte")
+    if line.startswith(_UTF8_BOM):
+        return RawRow(number, None, line, "the line begins with a byte-order mark; take it out")
+    try:
+        value = strict_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return RawRow(number, None, line, f"not valid UTF-8 at byte {error.start + 1}")
+    except ValueError as error:
+        return RawRow(number, None, line, f"not valid JSON: {error}")
+    if not isinstance(value, dict):
+        return RawRow(number, None, line, f"{shown(value)} is not a JSON object")
+    return RawRow(number, value, line)
+
+
+def _lines(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[tuple[bytes, bool]]:
+    """Yield each line and whether it is whole; of a line that is too long, only the beginning."""
+    first = True
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        if first:
+            if line.startswith(_UTF16_BOMS):
+                raise RecordError(f"{name}: is UTF-16; save it as UTF-8")
+            line = line.removeprefix(_UTF8_BOM)  # Windows editors write one at the start of the file
+            first = False
+        whole = len(line) <= MAX_LINE_BYTES or line.endswith(b"\n")
+        if not whole:
+            while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+            line = line[:10_000]
+        yield line, whole
+
+
+class _RowTooLong(Exception):
+    """A row of CSV passed `MAX_LINE_BYTES`."""
+
+
+class _CsvFeed:
+    """Lines for `csv.reader`, counted since the last row, so that an open quote cannot eat the memory."""
+
+    def __init__(self, lines: Iterable[tuple[bytes, bool]]) -> None:
+        self._lines = iter(lines)
+        self._size = 0
+        self.raw: list[str] = []
+
+    def __iter__(self) -> "_CsvFeed":
+        return self
+
+    def __next__(self) -> str:
+        line, whole = next(self._lines)
+        text = line.decode("utf-8", errors="surrogateescape")
+        self._size += len(line)
+        if self._size <= 10_000 or not self.raw:
+            self.raw.append(text[:10_000])
+        if not whole or self._size > MAX_LINE_BYTES:
+            raise _RowTooLong
+        return text
+
+    def next_row(self) -> None:
+        """Forget what the last row was made of."""
+        self._size = 0
+        self.raw = []
+
+
+def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) -> Iterator[RawRow]:
+    """Yield the rows of comma-separated text with a header; an empty cell is an absent field.
+
+    An empty cell of `labels` is an empty list, since a table has no other way to write one: mark a row
+    that nobody has labelled with "*" in the column `unknown`. An apostrophe that stands before one of
+    `FORMULA_STARTS` at the start of a cell is taken off, as `write_records` puts it there.
+
+    :raises RecordError: if there is no header with an id and, with `body`, a text.
+    """
+    if csv.field_size_limit() < MAX_LINE_BYTES:
+        csv.field_size_limit(MAX_LINE_BYTES)
+    feed = _CsvFeed(_lines(stream, name=name))
+    reader = csv.reader(feed, strict=True)
+    header: list[str] | None = None
+    number = 0
+    while True:
+        feed.next_row()
+        number += 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except _RowTooLong:
+            yield RawRow(number, None, "".join(feed.raw), f"the row is longer than {MAX_LINE_BYTES:,} bytes")
+            continue
+        except csv.Error as error:
+            yield RawRow(number, None, "".join(feed.raw), f"not valid CSV: {error}")
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+            _check_columns(header, name=name, body=body)
+        elif cells:
+            yield _csv_row(number, cells, header=header, raw="".join(feed.raw))
+
+
+def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str) -> RawRow:
+    if len(cells) != len(header):
+        return RawRow(number, None, raw, f"{len(cells)} cells, but the header has {len(header)}")
+    if not _encodes(cells):
+        return RawRow(number, None, _escaped(raw), "not valid UTF-8")
+    if any("\0" in cell for cell in cells):
+        return RawRow(number, None, raw, "the row holds a NUL byte")
+    fields = {
+        column: _without_apostrophe(cell)
+        for column, cell in zip(header, cells, strict=True)
+        if column and (cell or column == "labels")
+    }
+    return RawRow(number, fields, raw)
+
+
+def _encodes(cells: list[str]) -> bool:
+    """Say whether all bytes were UTF-8; those that were not became lone surrogates."""
+    try:
+        for cell in cells:
+            cell.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(raw: str) -> str:
+    return raw.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="backslashreplace")
+
+
+def _without_apostrophe(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+
+
+def _check_columns(columns: list[str], *, name: str, body: bool) -> None:
+    listed = shown(", ".join(columns), limit=200)
+    if len(set(columns)) < len(columns):
+        raise RecordError(f"{name}: a column name is given twice among {listed}; rename one")
+    needs = (("id", ("id",)), (", ".join(BODY_FIELDS), BODY_FIELDS))
+    for needed, candidates in needs if body else needs[:1]:
+        if not any(column in candidates for column in columns):
+            hint = " (is it comma-separated?)" if len(columns) == 1 else ""
+            some = "has no column" if len(candidates) == 1 else "has none of the columns"
+            raise RecordError(f"{name}: {some} {needed}{hint}; it has {listed}: rename or add one")
+
+
+def _parquet_rows(path: Path, body: bool) -> Iterator[RawRow]:
+    parquet = require("pyarrow.parquet", "cli")
+    arrow = require("pyarrow", "cli")
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_columns(list(file.schema_arrow.names), name=str(path), body=body)
+            number = 1
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
+                yield from _batch_rows(batch, first=number)
+                number += batch.num_rows
+    except (arrow.ArrowException, OSError) as error:
+        raise RecordError(
+            f"{path}: damaged or cut short ({shown(str(error), limit=200)}); fetch or write it again"
+        ) from error
+
+
+def _batch_rows(batch: Any, *, first: int) -> Iterator[RawRow]:
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):  # one bad cell spoils the batch: find whose it is
+        for offset in range(batch.num_rows):
+            try:
+                row = batch.slice(offset, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                yield RawRow(first + offset, None, "", f"a cell cannot be read: {error}")
+            else:
+                yield RawRow(first + offset, row, row)
+        return
+    for offset, row in enumerate(rows):
+        yield RawRow(first + offset, row, row)

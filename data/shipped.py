@@ -1,0 +1,67 @@
+"""Where the corpus lies that is shipped with the package, and what is in it.
+
+`python -m merchantguard.data.shipped` prints the counts that the corpus's README gives.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ..core.errors import RecordError
+from .records.readers import read_records
+from .records.record import Record
+from .taxonomy import Taxonomy, load_taxonomy
+
+
+def corpus_paths() -> list[Path]:
+    """Return the files of the shipped corpus, in order.
+
+    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
+    """
+    return shipped_files("corpus")
+
+
+def shipped_files(name: str) -> list[Path]:
+    """The record files of `data/NAME/`, in order.
+
+    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
+    """
+    folder = files(f"merchantguard.data.{name}")
+    paths = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".jsonl")]
+    if not paths or not all(path.is_file() for path in paths):
+        raise RecordError(f"the shipped {name} is not at {folder}; install merchantguard again, unpacked")
+    return sorted(paths)
+
+
+def describe_corpus(records: Sequence[Record], taxonomy: Taxonomy) -> str:
+    """Count records by policy, form, country and length, as Markdown tables."""
+    policies = Counter(policy for record in records for policy in record.labels)
+    lengths = sorted(len(record.text.split()) for record in records)
+    domains = {record.domain for record in records if record.domain is not None}
+    counted = {
+        "policy": [(policy, policies[policy]) for policy in taxonomy.ids],
+        "form": Counter(str(record.extra.get("form")) for record in records).most_common(),
+        "country": Counter(str(record.country) for record in records).most_common(),
+        "labels of a record": sorted(Counter(str(len(record.labels)) for record in records).items()),
+    }
+    quotes = sum(len(some) for record in records for some in record.evidence.values())
+    summary = (
+        f"{len(records):,} records, {len(domains):,} domains, {sum(policies.values())} labels, "
+        f"{quotes:,} quotes; words of a text: {lengths[0]} to {lengths[-1]}, "
+        f"median {lengths[len(lengths) // 2]}"
+    )
+    lines = [summary]
+    for name, pairs in counted.items():
+        lines += [
+            "",
+            f"| {name} | records |",
+            "|---|---:|",
+            *(f"| {key} | {count} |" for key, count in pairs),
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    shipped = load_taxonomy()
+    print(describe_corpus(read_records(corpus_paths(), shipped, strict=True).records, shipped))

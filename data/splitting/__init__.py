@@ -1,0 +1,1 @@
+"""Splits that keep a merchant and near-duplicate texts together."""

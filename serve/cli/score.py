@@ -1,0 +1,166 @@
+"""Assess files of merchant text with a bundle."""
+
+import argparse
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from ...core.errors import RecordError
+from ...core.extras import require
+from ...data.records.readers import RowFault, rejects_file
+from ...data.records.record import Record
+from ..assessment import Assessment
+from ..scorer import BATCH_TOKENS, Scorer
+from .inputs import FORMATS, read_inputs
+from .results import assessment_row, result_writer
+
+REJECTED = 3
+"""Exit status when some rows were rejected and all others are scored."""
+
+EPILOG = """\
+examples:
+  merchantguard score bundle/ merchants.jsonl --out assessments.jsonl
+  merchantguard score bundle/ site.html listing.txt
+  curl -s https://shop.example | merchantguard score bundle/ - --format html
+
+files: .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet by the record contract; .html, .htm and .txt are one record each.
+offsets of a span count the characters of the document that was read (of HTML: what is visible).
+exit status: 0 all rows are scored; 3 some rows were rejected, the others are scored; anything else: it failed.
+"""
+
+
+class Tick(Protocol):
+    """Told of each record that is scored."""
+
+    def __call__(self) -> None:
+        """Count one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `merchantguard score` to a parser."""
+    parser.add_argument("bundle", type=Path, help="folder that `merchantguard export` wrote")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what to score; - is standard input")
+    parser.add_argument("--out", type=Path, help="a .jsonl or .parquet file (default: JSONL to stdout)")
+    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of standard input")
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
+    parser.add_argument("--rejects", type=Path, help="a JSONL file that gets the bad rows and their faults")
+    parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
+    parser.add_argument(
+        "--variant",
+        default="auto",
+        help="variant of the bundle to use: plain, fused, openvino, ... (default: the fastest one that runs here)",
+    )
+    parser.add_argument(
+        "--cascade",
+        type=_share,
+        metavar="LOSS",
+        help="clear what is surely compliant by a cheap first stage, certified to lose at most this share of "
+        "violating texts, e.g. 0.05; such rows have no probabilities",
+    )
+    parser.add_argument(
+        "--batch-tokens",
+        type=_positive,
+        default=BATCH_TOKENS,
+        help="tokens that go through the model at once: more needs more memory (default: %(default)s)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Score the files that `args` names and return the exit status.
+
+    :raises MerchantGuardError: if the bundle, a file or, with --strict, a row is not usable.
+    """
+    try:
+        return _score(args)
+    except BrokenPipeError:
+        # Whoever read standard output has gone; give the interpreter somewhere to flush the rest to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _score(args: argparse.Namespace) -> int:
+    scorer = Scorer.load(
+        args.bundle, threads=args.threads or "auto", variant=args.variant, cascade=args.cascade
+    )
+    decisions: Counter[str] = Counter()
+    rejected = 0
+    with (
+        rejects_file(args.rejects) if args.rejects else nullcontext(_ignore) as keep,
+        result_writer(args.out) as write,
+        _progress() as tick,
+    ):
+
+        def on_fault(fault: RowFault, raw: str) -> None:
+            nonlocal rejected
+            if args.strict:
+                raise RecordError(str(fault))
+            rejected += 1
+            keep(fault, raw)
+            if not args.rejects:
+                print(f"rejected: {fault}", file=sys.stderr)
+
+        records = read_inputs(args.files, stdin_format=args.format, on_fault=on_fault)
+        for record, assessment in assess_records(scorer, records, batch_tokens=args.batch_tokens):
+            write(assessment_row(record, assessment, scorer.policies))
+            decisions[assessment.decision] += 1
+            tick()
+    _summarise(decisions, scorer.variant, rejected, args.rejects)
+    return REJECTED if rejected else 0
+
+
+def assess_records(
+    scorer: Scorer, records: Iterable[Record], *, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[tuple[Record, Assessment]]:
+    """Each record with its assessment, in order, lazily."""
+    waiting: deque[Record] = deque()
+
+    def texts() -> Iterator[str]:
+        for record in records:
+            waiting.append(record)
+            yield record.text
+
+    for assessment in scorer.assess_many(texts(), batch_tokens=batch_tokens):
+        yield waiting.popleft(), assessment
+
+
+def _summarise(decisions: Counter[str], variant: str, rejected: int, rejects: Path | None) -> None:
+    counts = ", ".join(f"{decisions[name]:,} {name}" for name in ("block", "review", "clear"))
+    print(f"scored {decisions.total():,} ({variant}): {counts}", file=sys.stderr)
+    if rejected:
+        where = f"; see {rejects}" if rejects else ""
+        print(f"rejected {rejected:,} bad rows{where}", file=sys.stderr)
+
+
+@contextmanager
+def _progress() -> Iterator[Tick]:
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    console = require("rich.console", "cli").Console(stderr=True)
+    progress = require("rich.progress", "cli")
+    columns = (progress.TextColumn("scored {task.completed:,}"), progress.TimeElapsedColumn())
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("score", total=None)
+        yield lambda: bar.advance(task)
+
+
+def _ignore(fault: RowFault, raw: str) -> None:
+    """Without a rejects file a bad row is only reported."""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return value

@@ -1,0 +1,1 @@
+"""Running the model: ONNX Runtime, OpenVINO, batching and threads."""

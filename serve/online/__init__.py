@@ -1,0 +1,1 @@
+"""Micro-batching for online scoring."""

@@ -1,0 +1,133 @@
+"""Text of HTML pages: what a visitor can read is kept, and no page brings the process down."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merchantguard.data.cleaning.html import MOST_CHARACTERS, html_to_text
+
+_PAGE = """<!doctype html><html><head><title>Cloud &amp; Co</title>
+<meta name="description" content="Pods for everyone"><style>.secretstyle{}</style>
+<script>var secretscript = "<p>secretscript</p>";</script></head><body>
+<nav><ul><li>Home</li><li>Wholesale</li></ul></nav><!-- secretcomment --><template><p>secrettemplate</p></template>
+<p>Dispo<b>sable</b> va<wbr>pes</p><table><tr><td>Mango</td><td>&pound;5.99</td></tr><tr><td>Ice</td><td>&#8364;7</td></tr></table>
+<img src="a.jpg" alt="Mango pod"><img src="b.jpg" alt="Ice pod">
+<select><option>10 mg<option>20 mg</select><input placeholder="Discount code"><input type="submit" value="Buy now">
+<input type="hidden" value="secrettoken"><button>Ask us</button><details><summary>Terms</summary>No ID asked</details>
+<div style="display:none">Hidden from view</div><div hidden>Hidden by attribute</div>
+<noscript>Enable scripts</noscript><footer>&copy; Cloud Ltd</footer></body></html>"""
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "Cloud & Co",
+        "Pods for everyone",
+        "Home",
+        "Wholesale",
+        "Disposable vapes",
+        "£5.99",
+        "€7",
+        "Mango pod",
+        "Discount code",
+        "Buy now",
+        "Ask us",
+        "No ID asked",
+        "Hidden from view",
+        "Hidden by attribute",
+        "Enable scripts",
+        "© Cloud Ltd",
+    ],
+)
+def test_what_can_be_read_is_kept(kept: str) -> None:
+    assert kept in html_to_text(_PAGE)
+
+
+def test_what_is_not_text_is_left_out() -> None:
+    assert "secret" not in html_to_text(_PAGE)
+
+
+def test_boxes_and_rows_stand_apart_but_inline_tags_do_not_split() -> None:
+    words = html_to_text(_PAGE).split()
+    assert {"Mango", "Ice", "Terms", "No", "Disposable", "vapes"} <= set(words)
+    text = html_to_text(_PAGE)
+    for glued in ("mg20", "podIce", "TermsNo", "5.99Ice", "HomeWholesale"):
+        assert glued not in text
+
+
+def test_links_that_touch_stand_apart() -> None:
+    assert html_to_text("<a href=1>Home</a><a href=2>Shop</a>") == "Home Shop"
+
+
+def test_repeated_descriptions_are_given_once_and_placeholders_kept() -> None:
+    page = "<meta name=description content=Same><meta property='og:description' content=Same>"
+    page += "<input placeholder=Mail><textarea placeholder='Your order'></textarea>"
+    assert html_to_text(page).count("Same") == 1
+    assert html_to_text(page).count("Mail") == html_to_text(page).count("Your order") == 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div>" * 100_000 + "deep",
+        "<div>" * 100_000 + "deep" + "</div>" * 100_000,
+        "<ul><li>" * 100_000 + "deep",
+        "<table><tr><td>" * 100_000 + "deep",
+        "<p><a><b><i><u><font>" * 10_000 + "deep",
+        "<svg>" * 100_000 + "deep",
+        "<option>" * 100_000 + "deep",
+        "<p title='" + "a" * 4_000_000 + "'>deep",
+        "<input placeholder='" + "a" * 4_000_000 + "'>deep",
+        "<p\x00>d\x00eep\x00",
+        "&#xFFFFFFFFFF;&#0;&#55296;&#-1;&;&bogus;&amp" * 1_000 + "deep",
+        "<b><p></b></i></table><td>deep",
+        "\ud800<p>deep\udfff",
+        "deep",
+    ],
+    ids=lambda page: page[:24].encode("ascii", "backslashreplace").decode(),
+)
+def test_hostile_pages_keep_their_text_and_do_no_harm(page: str) -> None:
+    text = html_to_text(page)
+    assert "deep" in text
+    assert len(text) <= len(page) + 16
+    text.encode("utf-8")
+
+
+@pytest.mark.parametrize("page", ["", "\x00", "<!--deep", "<title>", "<frameset><frame>", "<script>deep"])
+def test_pages_without_text(page: str) -> None:
+    assert html_to_text(page) == ""
+
+
+def test_what_lies_beyond_the_bound_is_not_read() -> None:
+    page = "<p>" + "word " * (MOST_CHARACTERS // 5) + "beyond"
+    text = html_to_text(page)
+    assert "beyond" not in text
+    assert len(text) <= MOST_CHARACTERS
+
+
+@settings(deadline=None)
+@given(
+    st.text(max_size=80),
+    st.lists(st.sampled_from(["<p>", "</b>", "<td", "'>", "&#x", "<!", "]]>", "="]), max_size=8),
+)
+def test_any_string_gives_text(text: str, tags: list[str]) -> None:
+    html_to_text("".join(tags) + text).encode("utf-8")
+    html_to_text(text.join(tags)).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<span style="display:none">xq</span>',
+        "<i class=x style='color:red; font-size : 0px'>z</i>",
+        "<B hidden>no</B>",
+        '<em style="visibility:hidden">..</em>',
+    ],
+)
+def test_letters_hidden_inside_a_word_are_left_out(hidden: str) -> None:
+    assert html_to_text(f"<p>we sell va{hidden}pes here</p>") == "we sell vapes here"
+
+
+def test_what_is_hidden_between_words_or_only_small_stays() -> None:
+    page = '<p>we sell <span style="display:none">kratom</span> and te<span style="font-size:0.8em">a</span>s</p>'
+    assert html_to_text(page) == "we sell kratom and teas"

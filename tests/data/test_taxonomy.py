@@ -1,0 +1,113 @@
+"""The taxonomy: what is shipped, and every fault of a file shown together."""
+
+from pathlib import Path
+
+import pytest
+
+from merchantguard.core.errors import TaxonomyError
+from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
+
+GOOD = """
+version: 1
+policies:
+  - {id: tea, title: Tea, severity: restricted, covers: leaves, not: coffee}
+  - {id: salt_2, title: Salt, severity: prohibited, covers: crystals}
+"""
+
+
+def _faults(tmp_path: Path, content: str | bytes) -> str:
+    path = tmp_path / "policies.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(TaxonomyError) as caught:
+        load_taxonomy(path)
+    message = str(caught.value)
+    assert str(path) in message
+    return message
+
+
+def test_shipped_taxonomy_is_sound_and_survives_json():
+    taxonomy = load_taxonomy()
+    assert len(taxonomy) == 20
+    assert len(set(taxonomy.ids)) == 20
+    assert Taxonomy.from_json(taxonomy.to_json()) == taxonomy
+    assert [taxonomy.index(policy) for policy in taxonomy.ids] == list(range(20))
+
+
+def test_own_taxonomy(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(GOOD)
+    taxonomy = load_taxonomy(path)
+    assert taxonomy.ids == ("tea", "salt_2")
+    assert taxonomy.policies[0] == Policy("tea", "Tea", "restricted", "leaves", "coffee")
+    assert taxonomy.policies[1].excludes == ""
+    assert "tea" in taxonomy
+    assert "coffee" not in taxonomy
+
+
+def test_unknown_policy_names_the_nearest():
+    taxonomy = load_taxonomy()
+    with pytest.raises(TaxonomyError, match="did you mean 'gambling'"):
+        taxonomy.index("gamblin")
+
+
+def test_all_faults_are_shown_together(tmp_path):
+    message = _faults(
+        tmp_path,
+        """
+version: one
+colour: red
+policies:
+  - {id: Tea House, title: "  ", severity: bad, covers: leaves, note: x}
+  - {id: salt, title: Salt, severity: restricted, covers: no}
+  - {id: salt, title: Salt, title: Pepper, severity: restricted}
+  - just text
+""",
+    )
+    for expected in (
+        "11 faults:",
+        "version: 'one'",
+        "top level: unknown key 'colour'",
+        "policies[1]: unknown key 'note'",
+        "policies[1].id: 'Tea House'",
+        "policies[1].title: is empty",
+        "policies[1].severity: 'bad' must be prohibited or restricted",
+        "policies[2].covers: False",
+        "policies[3].id: 'salt' is already the id of policies[2]",
+        "policies[3]: the key `covers` is missing",
+        "line 7: the key 'title' is given twice",
+        "policies[4]: is text",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "is a list"),
+        ("version: 1\npolicies: []\n", "policies: is empty"),
+        ("version: 1\npolicies: {a: b}\n", "policies: is a mapping"),
+        ("version: 1\n", "the key `policies` is missing"),
+        ("policies: [\n", "not valid YAML"),
+        (GOOD.replace("version: 1", "version: true"), "version: True"),
+        ("version: 1\npolicies: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        (b"version: 1\npolicies: \xff\xfe\n", "not valid YAML"),
+        ("[" * 5000, "nested too deeply"),
+        ("version: 1\n? [a, b]\n: c\npolicies: []\n", "not valid YAML"),
+    ],
+)
+def test_unusable_files(tmp_path, content, expected):
+    assert expected in _faults(tmp_path, content)
+
+
+@pytest.mark.parametrize("policy_id", ["", "Tea", "1tea", "tea-house", "tea\n", "té", "tea house"])
+def test_bad_ids_are_refused(policy_id):
+    entry = {"id": policy_id, "title": "T", "severity": "restricted", "covers": "c"}
+    with pytest.raises(TaxonomyError, match=r"policies\[1\]\.id"):
+        Taxonomy.from_json({"version": 1, "policies": [entry]})
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(TaxonomyError, match="cannot be read"):
+            load_taxonomy(path)

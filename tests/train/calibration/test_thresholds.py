@@ -1,0 +1,240 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import binomtest, norm
+
+from merchantguard.core.errors import RunError
+from merchantguard.train.calibration.precision_threshold import allowed_errors, lower_bound
+from merchantguard.train.calibration.thresholds import (
+    PolicyThreshold,
+    fit_any_review,
+    fit_thresholds,
+    thresholds_from_json,
+    thresholds_to_json,
+)
+from merchantguard.train.evaluation.metrics import any_violation
+
+PREVALENCE, SEPARATION = 0.1, 4.0
+
+
+def draw(records, policies, *, separation=SEPARATION, prevalence=PREVALENCE, seed=0):
+    """Calibrated probabilities and labels (records, policies) of normal scores."""
+    generator = np.random.default_rng(seed)
+    labels = generator.random((records, policies)) < prevalence
+    scores = generator.standard_normal(labels.shape) + separation * labels
+    return expit(separation * scores - separation**2 / 2 + logit(prevalence)).astype(np.float32), labels
+
+
+def score_of(threshold):
+    return (logit(threshold) + SEPARATION**2 / 2 - logit(PREVALENCE)) / SEPARATION
+
+
+def precision_at(score):
+    hits = PREVALENCE * norm.sf(score - SEPARATION)
+    return hits / (hits + (1 - PREVALENCE) * norm.sf(score))
+
+
+def fit(probabilities, labels, known=None, **options):
+    known = np.ones(labels.shape, bool) if known is None else known
+    names = [f"policy-{column}" for column in range(labels.shape[1])]
+    return fit_thresholds(probabilities, labels, known, names, **options)
+
+
+def test_of_1000_resamples_few_certificates_are_violated_and_recall_is_near_the_oracle():
+    resamples = fit(*draw(4_000, 1_000))
+    oracle = brentq(lambda score: precision_at(score) - 0.95, 0, 8)
+    blocks = np.array([score_of(np.float64(t.block)) for t in resamples if t.block is not None])
+    violated = (precision_at(blocks) < 0.95).sum() / len(resamples)
+    recall = norm.sf(blocks - SEPARATION).sum() / len(resamples)
+    assert violated <= 0.05
+    assert recall >= 0.95 * norm.sf(oracle - SEPARATION)
+    reviews = np.array([score_of(np.float64(t.review)) for t in resamples])
+    assert all(t.review_certificate.certified for t in resamples)
+    assert (norm.sf(reviews - SEPARATION) < 0.95).mean() <= 0.05
+
+
+def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
+    missed, alarms, alarms_of_policies = [], [], []
+    for seed in range(200):
+        probabilities, labels = draw(400, 20, separation=3.0, prevalence=0.02, seed=seed)
+        known = np.ones(labels.shape, bool)
+        certificate = fit_any_review(probabilities, labels, known)
+        assert certificate.certified
+        review = np.array([t.review for t in fit(probabilities, labels)])
+        new, truth = draw(4_000, 20, separation=3.0, prevalence=0.02, seed=10_000 + seed)
+        over, violating = any_violation(new) >= certificate.threshold, truth.any(axis=1)
+        missed.append((~over)[violating].mean())
+        alarms.append(over[~violating].mean())
+        alarms_of_policies.append((new >= review).any(axis=1)[~violating].mean())
+    assert np.mean(np.array(missed) > 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.median(alarms) < np.median(alarms_of_policies)
+
+
+def test_the_limit_on_the_whole_record_counts_a_domain_once():
+    probabilities, labels = draw(300, 3, prevalence=0.3)
+    known = np.ones(labels.shape, bool)
+    certificate = fit_any_review(probabilities, labels, known, clusters=["one"] * 300)
+    assert certificate.positives <= 1
+    assert not certificate.certified
+
+
+def test_labels_drawn_from_the_target_itself_are_certified_at_most_one_time_in_twenty():
+    # The hardest case: every threshold has a precision a hair under the target, so any certificate is wrong.
+    generator = np.random.default_rng(1)
+    probabilities = generator.random((1_500, 1_000)).astype(np.float32)
+    labels = generator.random(probabilities.shape) < 0.9499
+    wrong = np.mean([t.block is not None for t in fit(probabilities, labels)])
+    assert wrong <= 0.05
+
+
+def test_bounds_are_those_of_clopper_and_pearson():
+    for right, flagged in [(0, 5), (59, 59), (90, 93), (500, 510)]:
+        exact = binomtest(right, flagged, alternative="greater").proportion_ci(0.95, "exact").low
+        assert lower_bound(right, flagged, 0.95) == pytest.approx(exact)
+
+
+def test_allowed_errors_are_the_most_whose_bound_reaches_the_target():
+    allowed = allowed_errors(400, 0.95, 0.95)
+    assert allowed[[0, 58, 59, 92, 93]].tolist() == [-1, -1, 0, 0, 1]
+    for flagged in range(59, 401):
+        errors = int(allowed[flagged])
+        assert lower_bound(flagged - errors, flagged, 0.95) >= 0.95
+        assert lower_bound(flagged - errors - 1, flagged, 0.95) < 0.95
+
+
+@pytest.mark.parametrize(("count", "certified"), [(58, False), (59, True)])
+def test_59_without_error_are_the_least(count, certified):
+    threshold = fit(np.linspace(0.9, 1, count)[:, None], np.ones((count, 1)))[0]
+    assert threshold.block_certificate.certified is certified
+    assert (threshold.block is not None) is certified
+    if not certified:
+        assert threshold.block_certificate.reason == (
+            "58 flagged, all right: at least 59 without error are needed"
+        )
+
+
+def test_certificate_counts_are_those_at_the_threshold():
+    probabilities, labels = draw(3_000, 5, seed=2)
+    for column, threshold in enumerate(fit(probabilities, labels)):
+        certificate = threshold.block_certificate
+        flagged = probabilities[:, column] >= np.float32(threshold.block)
+        assert (flagged.sum(), labels[flagged, column].sum()) == (certificate.flagged, certificate.correct)
+        assert certificate.precision_lower >= 0.95
+        found = (labels[:, column] & (probabilities[:, column] >= np.float32(threshold.review))).sum()
+        assert found == threshold.review_certificate.found
+
+
+def test_ties_are_flagged_together():
+    # 59 right ones alone would certify; 20 wrong ones share the lowest probability with 30 of them.
+    probabilities = np.r_[np.full(29, 0.99), np.full(50, 0.9), np.full(100, 0.1)][:, None]
+    labels = np.r_[np.ones(59), np.zeros(120)][:, None]
+    assert fit(probabilities, labels)[0].block is None
+
+
+def test_probabilities_above_099_are_candidates():
+    probabilities = np.r_[np.linspace(0.995, 0.9999, 200), np.linspace(0.98, 0.99, 200)][:, None]
+    labels = np.r_[np.ones(200), np.zeros(200)][:, None]
+    assert 0.9895 < fit(probabilities, labels)[0].block < 0.9951
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(np.float32, (120, 2), elements=st.floats(0, 1, width=32)),
+    hnp.arrays(np.bool_, (120, 2)),
+    hnp.arrays(np.bool_, (120, 2)),
+)
+def test_review_never_lies_above_block_and_json_round_trips(probabilities, labels, known):
+    labels |= probabilities > 0.3
+    for threshold in fit(probabilities, labels, known):
+        assert threshold.block is None or threshold.review <= threshold.block
+        assert 0 <= threshold.review <= 1
+        assert PolicyThreshold.from_json(json.loads(json.dumps(threshold.to_json()))) == threshold
+
+
+def test_unknown_cells_have_no_say():
+    probabilities, labels = draw(2_000, 2, seed=3)
+    known = np.random.default_rng(0).random(labels.shape) < 0.7
+    noise = np.where(known, probabilities, np.nan)
+    assert fit(noise, labels & known, known) == fit(probabilities, labels, known)
+
+
+def test_policy_with_few_positives_shares_the_limit_of_all():
+    probabilities, labels = draw(1_000, 4, seed=4)
+    known = np.ones(labels.shape, bool)
+    known[np.flatnonzero(labels[:, 0])[8:], 0] = False
+    known[labels[:, 1], 1] = False
+    few, none, *many = fit(probabilities, labels, known)
+    assert few.review == none.review
+    assert not few.review_certificate.certified
+    assert few.review_certificate.reason.startswith(
+        "8 positives, at least 59 are needed: conformal limit of all"
+    )
+    assert none.review_certificate.reason.startswith("0 positives")
+    assert all(t.review_certificate.certified for t in many)
+
+
+def test_shared_review_threshold_finds_more_than_the_policies_own_lowest():
+    shared, own = [], []
+    for seed in range(10):
+        probabilities, labels = draw(200, 20, prevalence=0.04, separation=3.0, seed=seed)
+        new, truth = draw(2_000, 20, prevalence=0.04, separation=3.0, seed=100 + seed)
+        review = np.array([t.review for t in fit(probabilities, labels)], np.float32)
+        lowest = np.where(labels, probabilities, 1).min(axis=0)
+        shared.append((truth & (new >= review)).sum() / truth.sum())
+        own.append((truth & (new >= lowest)).sum() / truth.sum())
+    assert np.mean(shared) >= 0.95
+    assert np.mean(own) < 0.90
+
+
+def test_no_positive_anywhere_takes_the_default_and_says_so():
+    threshold = fit(np.full((100, 1), 0.2), np.zeros((100, 1)))[0]
+    assert threshold.review == 0.05
+    assert "default" in threshold.review_certificate.reason
+    assert threshold.block is None
+    assert fit(np.zeros((0, 1)), np.zeros((0, 1)))[0].block_certificate.flagged == 0
+
+
+def test_one_record_stands_for_a_cluster():
+    probabilities, labels = draw(2_000, 1, seed=5)
+    copies = [np.repeat(array, 10, axis=0) for array in (probabilities, labels)]
+    names = [f"shop-{row // 10}" for row in range(20_000)]
+    assert fit(*copies, clusters=names) == fit(probabilities, labels)
+    with pytest.raises(ValueError, match="1 clusters are named for 20000 records"):
+        fit(*copies, clusters=["one"])
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.1, 1.5])
+def test_what_is_no_probability_is_named(value):
+    probabilities = np.full((3, 2), 0.5)
+    probabilities[2, 1] = value
+    with pytest.raises(ValueError, match="record 2, policy 'policy-1'"):
+        fit(probabilities, np.zeros((3, 2)))
+
+
+def test_wrong_input_is_refused():
+    cells = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="precision_target is 1"):
+        fit(cells, cells, precision_target=1.0)
+    with pytest.raises(ValueError, match="1 policies are named"):
+        fit_thresholds(cells, cells, cells, ["one"])
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        fit(cells, cells + 0.5)
+    with pytest.raises(RunError, match="block_certificate"):
+        PolicyThreshold.from_json({"policy": "x"})
+
+
+def test_thresholds_go_out_and_come_back():
+    probabilities, labels = draw(300, 3, prevalence=0.3)
+    thresholds = fit(probabilities, labels)
+    limit = fit_any_review(probabilities, labels, np.ones(labels.shape, bool))
+    stored = json.loads(json.dumps(thresholds_to_json(thresholds, limit)))
+    assert thresholds_from_json(stored) == (thresholds, limit)
+    for broken in ([], {"policies": []}, {"any_violation": {}, "policies": []}):
+        with pytest.raises(RunError, match="calibrate the run again"):
+            thresholds_from_json(broken)

@@ -1,0 +1,198 @@
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from merchantguard.data.taxonomy import Policy, Taxonomy
+from merchantguard.train.calibration.platt_scaling import Calibration
+from merchantguard.train.calibration.thresholds import fit_thresholds
+from merchantguard.train.evaluation.evaluate import evaluate
+from merchantguard.train.evaluation.predictions import Predictions
+from merchantguard.train.report.charts import precision_recall_points, training_charts
+from merchantguard.train.report.page import content_policy, visible
+from merchantguard.train.report.report import write_report
+
+MARKUP = "</script><img src=x onerror=alert(1)><!--<script>{{ 7*7 }}&amp;\"'"
+HOSTILE = (
+    MARKUP,
+    "A" * 1_000_000,
+    "pay\u202egnp.exe\u2066 zero\u200bwidth \ud800 \x00",
+    "e" + "\u0301" * 500,
+)
+LOG = [{"step": step, "epoch": step / 4, "loss": 1 / step, "learning_rate": 1e-3} for step in range(1, 9)] + [
+    {"step": 8, "validation_macro_average_precision": None}
+]
+
+
+class Page(HTMLParser):
+    """Elements with attributes, and the text outside of scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._open = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            key = str(self.elements[-1][1].get("id", f"code-{len(self.scripts)}"))
+            self.scripts[key] = self.scripts.get(key, "") + data
+        elif self._open != "style":
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+
+
+def arguments(records: int = 60) -> dict[str, Any]:
+    """A report's arguments where the first four records are surest false alarms with hostile text."""
+    generator = np.random.default_rng(0)
+    taxonomy = Taxonomy(1, tuple(Policy(f"p{k}", f"Policy <{k}>", "restricted", "c", "") for k in range(3)))
+    labels = (generator.random((records, 3)) < 0.3).astype(np.float32)
+    logits = (generator.normal(size=labels.shape) + 2 * labels).astype(np.float32)
+    labels[:4], logits[:4] = 0, 9
+    predictions = Predictions(
+        ids=(*(f"{text[:40]}" for text in HOSTILE), *(f"r{row}" for row in range(4, records))),
+        logits=logits,
+        labels=labels,
+        known=np.ones(labels.shape, dtype=bool),
+        domains=tuple(f"d{row}" for row in range(records)),
+        slices={"form": tuple(MARKUP if row == 0 else f"form {row % 20}" for row in range(records))},
+        texts=(*HOSTILE, *("plain" for _ in range(4, records))),
+    )
+    calibration = Calibration.identity(3)
+    thresholds = fit_thresholds(
+        calibration.apply(logits), labels, predictions.known, taxonomy.ids, precision_target=0.9
+    )
+    return {
+        "metrics": evaluate(predictions, calibration, thresholds, taxonomy, bootstrap=5),
+        "predictions": predictions,
+        "calibration": calibration,
+        "thresholds": thresholds,
+        "taxonomy": taxonomy,
+        "log": LOG,
+        "title": "Run <b>one</b>",
+        "settings": {"model": {"rank": 16}, "note": MARKUP},
+        "environment": {"python": "3.11"},
+        "data": {"train.jsonl": "ab" * 32},
+        "limits": ["Only for <tests>."],
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, **arguments())
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> Page:
+    parsed = Page()
+    parsed.feed(written.read_text(encoding="utf-8"))
+    return parsed
+
+
+def test_it_is_one_file_of_bounded_size(written: Path) -> None:
+    assert os.listdir(written.parent) == ["report.html"]
+    assert written.stat().st_size < 3_000_000
+
+
+def test_nothing_is_fetched(page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("img", "iframe", "link", "object", "embed", "base", "form", "svg"), tag
+        assert "src" not in attributes
+        assert not any(name.startswith("on") for name in attributes), attributes
+        assert (attributes.get("href") or "#").startswith("#")
+    (policy,) = (a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    assert "unsafe-inline" not in policy.split("style-src")[0]
+
+
+def test_the_policy_allows_the_scripts_that_are_there_and_no_other(page: Page) -> None:
+    code = [text for name, text in page.scripts.items() if name.startswith("code-")]
+    (policy,) = (a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert len(code) == 2
+    assert content_policy(code) == policy
+
+
+def test_hostile_text_shows_as_text(page: Page) -> None:
+    assert MARKUP in page.text
+    assert "pay⟨U+202E⟩gnp.exe⟨U+2066⟩ zero⟨U+200B⟩width" in page.text
+    assert "A" * 600 + "…" in page.text
+    assert "A" * 601 not in page.text
+    assert "Run <b>one</b>" in page.text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\x00]", page.text)
+
+
+def test_every_chart_has_its_specification(page: Page) -> None:
+    wanted = [str(a["data-spec"]) for _, a in page.elements if "data-spec" in a]
+    specs = {name: json.loads(text) for name, text in page.scripts.items() if name.startswith("spec-")}
+    assert sorted(wanted) == sorted(specs)
+    assert len(wanted) == len(set(wanted)) >= 6
+    assert all("vega-lite" in spec["$schema"] for spec in specs.values())
+
+
+def test_the_contents_lead_somewhere(page: Page) -> None:
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    links = [str(a["href"])[1:] for tag, a in page.elements if tag == "a"]
+    assert links
+    assert set(links) <= ids
+
+
+def test_what_was_asked_for_is_there(page: Page) -> None:
+    for words in ("Macro average precision", "model.rank", "ab" * 32, "Only for <tests>.", "Not certified"):
+        assert words in page.text, words
+    assert "6 smaller values are left out" in page.text
+
+
+def test_a_run_without_violations_or_log_still_reports(tmp_path: Path) -> None:
+    values = arguments()
+    predictions = values["predictions"]
+    chosen = predictions.select(~predictions.labels.any(axis=1))
+    metrics = evaluate(chosen, values["calibration"], values["thresholds"], values["taxonomy"], bootstrap=0)
+    write_report(tmp_path / "r.html", **values | {"predictions": chosen, "metrics": metrics, "log": []})
+    parsed = Page()
+    parsed.feed((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "No violation is below its review threshold." in parsed.text
+    assert "#training" not in [a.get("href") for _, a in parsed.elements]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\tc é 漢 😀", "a\nb\tc é 漢 😀"),
+        ("\u202e\x07\ud800", "⟨U+202E⟩⟨U+0007⟩⟨U+D800⟩"),
+        ("e" + "\u0301" * 500, "e" + "\u0301" * 4),
+        ("x" * 800, "x" * 700 + "…"),
+    ],
+)
+def test_visible_takes_the_power_out_of_marks(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_curve_points_end_at_full_recall_and_skip_policies_without_violations() -> None:
+    scores = np.array([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.1, 0.1]])
+    labels = np.array([[0, 0], [1, 0], [1, 0], [0, 0]])
+    points = precision_recall_points(scores, labels, np.ones((4, 2), dtype=bool), ["a", "b"])
+    assert [(p["policy"], p["recall"], p["precision"]) for p in points] == [
+        ("a", 0.5, 0.5),
+        ("a", 1.0, 0.6667),
+    ]
+
+
+def test_only_numbers_seen_twice_are_drawn() -> None:
+    assert [name for name, _ in training_charts(LOG)] == ["loss", "learning rate"]
+    assert training_charts([]) == []

@@ -1,0 +1,138 @@
+"""From record files to labelled window tables, one per split."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from ...core.errors import RunError
+from ...core.files import sha256_file
+from ...data.augmentation.description_records import description_records
+from ...data.augmentation.disguise import disguised_copies
+from ...data.augmentation.quotes import compliant_passages, quote_records
+from ...data.phrasebook_files import phrase_files, phrase_records
+from ...data.records.readers import read_records
+from ...data.records.record import Record, label_arrays
+from ...data.shipped import corpus_paths
+from ...data.splitting.splits import SplitManifest, make_splits
+from ...data.taxonomy import Taxonomy, load_taxonomy
+from ...data.windows import WindowTokenizer
+from ..settings import DataSettings, ModelSettings
+from .window_table import Labelled, build_window_table, open_window_table
+
+SPLIT_NAMES = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecords:
+    """The records of a run by split, where they came from, and the manifest that says which went where."""
+
+    taxonomy: Taxonomy
+    records: dict[str, list[Record]]
+    manifest: SplitManifest | None
+    files: dict[str, str]
+    """Path of each record file and the SHA-256 of its bytes."""
+    rejected: int = 0
+    """Bad rows that were left out."""
+
+    def data_hash(self) -> str:
+        """SHA-256 over ids, texts and labels of every split: what the run was trained and judged on."""
+        digest = hashlib.sha256()
+        for name in SPLIT_NAMES:
+            for r in self.records.get(name, []):
+                row = [name, r.id, r.text, r.labels, r.unknown]
+                digest.update(json.dumps(row, ensure_ascii=True).encode("ascii"))
+        return digest.hexdigest()
+
+
+def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | None) -> SplitRecords:
+    """Read the record files of the settings (or the shipped corpus) and split them.
+
+    :raises TaxonomyError: if the taxonomy file is wrong.
+    :raises RecordError: if a file cannot be read, or, when `strict`, at the first bad row.
+    :raises SplitError: if the records cannot be split as asked.
+    """
+    taxonomy = load_taxonomy(Path(settings.taxonomy) if settings.taxonomy else None)
+    paths = [Path(name) for name in settings.records] or corpus_paths()
+    read = read_records(paths, taxonomy, strict=strict, rejects=rejects)
+    manifest = make_splits(
+        read.records,
+        taxonomy,
+        fractions=settings.fractions,
+        seed=settings.split_seed,
+        by_time=settings.by_time,
+    )
+    by_id = {record.id: record for record in read.records}
+    records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}
+    files = {str(path): sha256_file(path) for path in [*paths, *phrase_files(settings.phrasebook)]}
+    return SplitRecords(taxonomy, records, manifest, files, rejected=len(read.faults))
+
+
+def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -> list[str]:
+    """Policies without a positive in this split, in the taxonomy's order.
+
+    :raises RunError: if the split is empty or no policy has a positive: nothing could be learnt or measured.
+    """
+    if not records:
+        raise RunError(f"{split}: the split has no records; give more data or another share")
+    labels, known = label_arrays(records, taxonomy)
+    positives = ((labels > 0) & known).sum(axis=0)
+    if not positives.any():
+        raise RunError(f"{split}: none of its {len(records)} records carries a label; give labelled records")
+    return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
+
+
+def training_records(
+    records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
+) -> tuple[list[Record], list[tuple[int, ...]]]:
+    """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook, the
+    taxonomy's own wording, and disguised copies of these short ones; and the rows of which an epoch takes one
+    (`Labelled.versions`): a passage and its copies, or as many phrases as take turns and theirs.
+
+    :raises RecordError: if a file of the phrasebook cannot be used.
+    """
+    quotes = quote_records(records) if settings.quotes else []
+    passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
+    described = description_records(taxonomy) if settings.descriptions else []
+    phrases = phrase_records(settings.phrasebook, taxonomy)
+    random.Random(seed).shuffle(phrases)
+    turns = [
+        phrases[start : start + settings.phrase_turns]
+        for start in range(0, len(phrases), settings.phrase_turns)
+    ]
+    groups = [[record] for record in records]
+    for short in [*([one] for one in (*quotes, *passages, *described)), *turns]:
+        groups.append([*short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)])
+    ends = list(accumulate(map(len, groups)))
+    versions = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
+    return [record for group in groups for record in group], versions
+
+
+def labelled_windows(
+    records: Sequence[Record],
+    taxonomy: Taxonomy,
+    tokenizer: WindowTokenizer,
+    folder: Path,
+    *,
+    versions: Sequence[Sequence[int]] = (),
+) -> Labelled:
+    """Clean, tokenise and store the windows of `records` in `folder`, or open those that are there; with their labels."""
+    targets, known = label_arrays(records, taxonomy)
+    if folder.is_dir():
+        table = open_window_table(folder, pad_id=tokenizer.pad_id)
+    else:
+        table = build_window_table(records, tokenizer, folder)
+    return Labelled(table, targets, known, versions)
+
+
+def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
+    """The run's tokenizer with its window settings."""
+    return WindowTokenizer.from_file(
+        path,
+        window_tokens=model.window_tokens,
+        stride_tokens=model.stride_tokens,
+        max_windows=model.max_windows,
+    )

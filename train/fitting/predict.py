@@ -1,0 +1,40 @@
+"""Record logits of a window table, in the table's order."""
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import nn
+
+from ..batching.batches import collate, length_batches, record_logits
+from ..batching.window_table import WindowTable
+from ..processes import is_sharded
+
+
+@torch.no_grad()
+def predict_logits(
+    model: nn.Module, table: WindowTable, state: PartialState, *, budget: int, n_outputs: int
+) -> np.ndarray:
+    """Record logits, float32 (N, outputs), from all processes together; the model is left in the mode it came in.
+
+    :param state: which process this is and on which device; `PartialState()` outside a training.
+    :param budget: most padded tokens in a batch; twice that of training fits, as no gradients are kept.
+    """
+    was_training = model.training
+    model.eval()
+    logits = np.zeros((len(table), n_outputs), dtype=np.float32)
+    batches = length_batches(table, budget=budget)
+    sharded = is_sharded(model)
+    rank, world = state.process_index, state.num_processes
+    parts: list[tuple[tuple[int, ...], np.ndarray]] = []
+    for first in range(0, len(batches), world):
+        # A process with nothing left computes the first batch again: sharded weights are gathered by all or none.
+        records = batches[first + rank] if first + rank < len(batches) else batches[0]
+        batch = collate(table, records, one_group=sharded).to(state.device)
+        values = record_logits(model, batch).float().cpu().numpy()
+        if first + rank < len(batches):
+            parts.append((batch.records, values))
+    for rows, values in gather_object(parts):
+        logits[list(rows)] = values
+    model.train(was_training)
+    return logits
