@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...core.errors import AuditError
+from ...core.arguments import positive_count
 from ..apply.apply import CHANGES, apply_audit
 
 EPILOG = """examples:
@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the corrected files")
     parser.add_argument(
-        "--min-reviewers", type=int, default=1, metavar="N", help="people who must have judged a cell (1)"
+        "--min-reviewers",
+        type=positive_count,
+        default=1,
+        metavar="N",
+        help="people who must have judged a cell (1)",
     )
     parser.add_argument(
         "--data", type=Path, nargs="+", default=[], metavar="FILE", help="scanned files that have moved"
@@ -31,8 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Apply as asked; the paths of the data files go to standard output."""
-    if args.min_reviewers < 1:
-        raise AuditError(f"--min-reviewers {args.min_reviewers}: at least one person decides")
     applied = apply_audit(args.audit, args.out, min_reviewers=args.min_reviewers, data=args.data)
     print(
         f"{applied.cells:,} cells of {applied.records:,} records changed; see {args.out / CHANGES}",

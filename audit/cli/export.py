@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ...core.arguments import positive_count
 from ...core.errors import AuditError
 from ...core.files import atomic_folder
 from ..exchange import answer_table, argilla, label_studio
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
     parser.add_argument("--to", choices=list(FORMATS), required=True, help="the other tool")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the tasks")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many tasks")
+    parser.add_argument("--limit", type=positive_count, metavar="N", help="at most so many tasks")
     parser.add_argument(
         "--cause",
         action="append",
@@ -43,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Export as asked; the folder goes to standard output."""
-    if args.limit is not None and args.limit < 1:
-        raise AuditError(f"--limit {args.limit}: give at least one task")
     if args.out.exists():
         raise AuditError(f"{args.out}: is there already; give a new folder")
     scan, journal = Scan(args.audit), Journal(args.audit)

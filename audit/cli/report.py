@@ -5,6 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from ...core.arguments import share
 from ...core.errors import AuditError
 from ...core.files import write_json
 from ..estimation.stopping import StopRule
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors-per-minute", type=float, default=0.1, help="stop when fewer are found in a minute (0.1)"
     )
     parser.add_argument(
-        "--share-left", type=float, default=0.005, help="stop when surely fewer cells are wrong (0.005)"
+        "--share-left", type=share, default=0.005, help="stop when surely fewer cells are wrong (0.005)"
     )
     parser.add_argument("--retrain", action="store_true", help="train on given and corrected labels, compare")
     parser.add_argument("--config", type=Path, help="settings of --retrain; default: configs/minilm.yaml")

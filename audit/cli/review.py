@@ -5,6 +5,7 @@ import getpass
 import sys
 from pathlib import Path
 
+from ...core.arguments import port, share, whole_number
 from ...core.extras import require
 from ..review.highlights import Evidence
 from ..review.session import Session, checked_name
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve a web page, to this machine only (whoever is logged in on it)",
     )
     parser.add_argument(
-        "--port", type=_port, default=8765, help="of --web; 0 takes a free one (default: %(default)s)"
+        "--port", type=port, default=8765, help="of --web; 0 takes a free one (default: %(default)s)"
     )
     for name, default, what in (
         ("controls", mix.controls, "randomly drawn cells, by which the errors left are estimated"),
@@ -46,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(
             f"--{name}",
-            type=_count,
+            type=whole_number(0, BLOCK // 3),
             default=default,
             help=f"of {BLOCK} items so many {what} (default: %(default)s)",
         )
     parser.add_argument(
         "--second-share",
-        type=_share,
+        type=share,
         default=mix.second_share,
         help="share of answers that another reviewer checks, besides all disputes (default: %(default)s)",
     )
@@ -108,24 +109,3 @@ def _login() -> str:
         return checked_name(getpass.getuser())
     except (KeyError, OSError):
         return "reviewer"
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} must be from 0 to 65535")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= BLOCK // 3:
-        raise argparse.ArgumentTypeError(f"{value} must be from 0 to {BLOCK // 3} (of {BLOCK})")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{value} must be from 0 to 1")
-    return value

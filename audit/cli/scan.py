@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ... import __version__
+from ...core.arguments import count, whole_number
 from ...core.errors import AuditError
 from ...core.files import sha256_file
 from ...data.records.readers import RecordSet, read_records
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="AUDIT", help="folder of the audit")
     parser.add_argument("--config", type=Path, help="settings of the training; default: configs/minilm.yaml")
-    parser.add_argument("--folds", type=int, default=5, help="models to train (default: 5)")
+    parser.add_argument("--folds", type=whole_number(2), default=5, help="models to train (default: 5)")
     parser.add_argument("--probabilities", type=Path, help="out-of-fold probabilities, instead of training")
     parser.add_argument("--gold", type=Path, help="records with the same ids whose labels are surely right")
     parser.add_argument(
@@ -50,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first bad row instead of setting it aside"
     )
-    parser.add_argument("--most", type=int, help="suspects at most (default: two a record, up to 100,000)")
+    parser.add_argument("--most", type=count, help="suspects at most (default: two a record, up to 100,000)")
     parser.add_argument(
-        "--controls", type=int, help="random controls (default: a fifth of the records, 100 to 400)"
+        "--controls", type=count, help="random controls (default: a fifth of the records, 100 to 400)"
     )
     parser.add_argument(
-        "--planted", type=int, help="planted items (default: a twentieth of the records, 10 to 200)"
+        "--planted", type=count, help="planted items (default: a twentieth of the records, 10 to 200)"
     )
 
 
@@ -97,12 +98,6 @@ def _settings(config: Path | None, overrides: list[str]) -> Settings:
 def _check(args: argparse.Namespace, paths: list[Path]) -> None:
     if not paths:
         raise AuditError("no data file is given; name at least one")
-    if args.folds < 2:
-        raise AuditError(f"--folds {args.folds}: at least 2 are needed, one to predict and one to train on")
-    for name in ("most", "controls", "planted"):
-        value = getattr(args, name)
-        if value is not None and value < 0:
-            raise AuditError(f"--{name} {value}: must not be below 0")
     begun = (args.out / SCAN).exists() or any((args.out / "folds").glob("fold-*"))
     if begun and not args.resume:
         raise AuditError(

@@ -2,18 +2,17 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from itertools import groupby, product
+from itertools import count, groupby, product
 from pathlib import Path
 
+from ...core.arguments import positive_count, positive_counts, positive_number
 from ...core.errors import RecordError, SettingsError, StorageError
-from ...core.extras import require
 from ...core.files import write_json
+from ...core.progress import progress
 from ...data.records.readers import RowFault
 from ...data.shipped import corpus_paths
 from ..bundle import MODEL, Bundle, read_bundle
@@ -83,16 +82,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", nargs="+", metavar="FILE", help="texts like those to come (default: the shipped corpus)"
     )
-    parser.add_argument("--texts", type=_positive, default=256, help="at most so many (default: %(default)s)")
-    parser.add_argument("--threads", type=_positives, help="cores to try, as in 1,2,4 (default: 1 and all)")
     parser.add_argument(
-        "--batch-tokens", type=_positives, default="512,1024", help="batches to try (default: %(default)s)"
+        "--texts", type=positive_count, default=256, help="at most so many (default: %(default)s)"
     )
-    parser.add_argument("--repeats", type=_positive, default=3, help="timed passes (default: %(default)s)")
     parser.add_argument(
-        "--rate", type=_positive_number, help=f"texts per second online (default: {_LOAD} of the bulk rate)"
+        "--threads", type=positive_counts, help="cores to try, as in 1,2,4 (default: 1 and all)"
     )
-    parser.add_argument("--seconds", type=_positive_number, default=10.0, help="of online (default: 10)")
+    parser.add_argument(
+        "--batch-tokens",
+        type=positive_counts,
+        default="512,1024",
+        help="batches to try (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats", type=positive_count, default=3, help="timed passes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=positive_number, help=f"texts per second online (default: {_LOAD} of the bulk rate)"
+    )
+    parser.add_argument("--seconds", type=positive_number, default=10.0, help="of online (default: 10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
 
 
@@ -132,7 +140,12 @@ def _measure(args: argparse.Namespace, bundle: Bundle, work: Workload) -> Figure
     flops = flops_per_token(bundle.path / MODEL)
     threads = args.threads or sorted({1, usable_cores()})
     settings = [Setting(*each) for each in product(variants, threads, args.batch_tokens)]
-    with _progress(2 + len(settings) * (args.repeats + 1) + len(variants)) as show:
+    steps = count()
+    with progress("bench", total=2 + len(settings) * (args.repeats + 1) + len(variants)) as update:
+
+        def show(what: str) -> None:
+            update(next(steps), what)
+
         show("the machine's peak")
         gemm = measure_gemm()
         bulk = _measure_bulk(args, settings, work, flops, gemm, show)
@@ -264,36 +277,3 @@ def _advice(best: Bulk, bundle: Path) -> str:
 def _words(setting: Setting) -> str:
     threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
     return f"variant {setting.variant} on {threads}, batches of {setting.batch_tokens:,} tokens"
-
-
-@contextmanager
-def _progress(steps: int) -> Iterator[Show]:
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    console = require("rich.console", "cli").Console(stderr=True)
-    progress = require("rich.progress", "cli")
-    columns = (progress.BarColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn())
-    with progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=steps, completed=-1)
-        yield lambda what: bar.update(task, description=what, advance=1)
-
-
-def _positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _positives(text: str) -> list[int]:
-    return sorted({_positive(part) for part in text.split(",")})
-
-
-def _positive_number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value

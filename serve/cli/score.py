@@ -5,12 +5,12 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
 
+from ...core.arguments import open_share, positive_count
 from ...core.errors import RecordError
-from ...core.extras import require
+from ...core.progress import progress
 from ...data.records.readers import RowFault, rejects_file
 from ...data.records.record import Record
 from ..assessment import Assessment
@@ -33,13 +33,6 @@ exit status: 0 all rows are scored; 3 some rows were rejected, the others are sc
 """
 
 
-class Tick(Protocol):
-    """Told of each record that is scored."""
-
-    def __call__(self) -> None:
-        """Count one."""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `merchantguard score` to a parser."""
     parser.add_argument("bundle", type=Path, help="folder that `merchantguard export` wrote")
@@ -48,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of standard input")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
     parser.add_argument("--rejects", type=Path, help="a JSONL file that gets the bad rows and their faults")
-    parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
+    parser.add_argument("--threads", type=positive_count, help="cores to use (default: all)")
     parser.add_argument(
         "--variant",
         default="auto",
@@ -56,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cascade",
-        type=_share,
+        type=open_share,
         metavar="LOSS",
         help="clear what is surely compliant by a cheap first stage, certified to lose at most this share of "
         "violating texts, e.g. 0.05; such rows have no probabilities",
     )
     parser.add_argument(
         "--batch-tokens",
-        type=_positive,
+        type=positive_count,
         default=BATCH_TOKENS,
         help="tokens that go through the model at once: more needs more memory (default: %(default)s)",
     )
@@ -91,7 +84,7 @@ def _score(args: argparse.Namespace) -> int:
     with (
         rejects_file(args.rejects) if args.rejects else nullcontext(_ignore) as keep,
         result_writer(args.out) as write,
-        _progress() as tick,
+        progress("scored") as update,
     ):
 
         def on_fault(fault: RowFault, raw: str) -> None:
@@ -107,7 +100,7 @@ def _score(args: argparse.Namespace) -> int:
         for record, assessment in assess_records(scorer, records, batch_tokens=args.batch_tokens):
             write(assessment_row(record, assessment, scorer.policies))
             decisions[assessment.decision] += 1
-            tick()
+            update(decisions.total())
     _summarise(decisions, scorer.variant, rejected, args.rejects)
     return REJECTED if rejected else 0
 
@@ -135,32 +128,5 @@ def _summarise(decisions: Counter[str], variant: str, rejected: int, rejects: Pa
         print(f"rejected {rejected:,} bad rows{where}", file=sys.stderr)
 
 
-@contextmanager
-def _progress() -> Iterator[Tick]:
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    console = require("rich.console", "cli").Console(stderr=True)
-    progress = require("rich.progress", "cli")
-    columns = (progress.TextColumn("scored {task.completed:,}"), progress.TimeElapsedColumn())
-    with progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("score", total=None)
-        yield lambda: bar.advance(task)
-
-
 def _ignore(fault: RowFault, raw: str) -> None:
     """Without a rejects file a bad row is only reported."""
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
-    return value

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from torch import Tensor
 
 from ...core.files import write_text
+from ...core.progress import Update, progress
 from ..batching.batches import StepPlan, collate, padding_share, record_logits, share
 from ..batching.window_table import Labelled
 from ..evaluation.metric_module import PolicyMetrics
@@ -242,7 +240,7 @@ class Trainer:
         at_end = self.progress.step >= self.total_steps
         return at_end or (last_of_epoch if every is None else self.progress.step % every == 0)
 
-    def _run_epoch(self, bar: Bar, task: Any, started: float) -> None:
+    def _run_epoch(self, update: Update, started: float) -> None:
         progress, loop = self.progress, self.settings.loop
         self.steps_in_epoch = self.epoch_steps[progress.epoch]
         remaining = islice(self.plan.steps(progress.epoch), progress.step_in_epoch, None)
@@ -252,14 +250,14 @@ class Trainer:
             progress.step += 1
             progress.step_in_epoch = number + 1
             last = number + 1 == self.steps_in_epoch
-            description = f"epoch {progress.epoch + 1}, loss {progress.loss_sum / progress.loss_steps:.4f}"
+            status = f"epoch {progress.epoch + 1}, loss {progress.loss_sum / progress.loss_steps:.4f}"
             if self._due(loop.evaluate_every, last_of_epoch=last):
                 self._evaluate(time.perf_counter() - started)
-                description += f", validation AP {progress.log[-1]['validation_macro_average_precision']:.3f}"
+                status += f", validation AP {progress.log[-1]['validation_macro_average_precision']:.3f}"
             progress.finished = progress.finished or progress.step >= self.total_steps
             if progress.finished or self._due(loop.checkpoint_every, last_of_epoch=last):
                 self._save()
-            bar.update(task, completed=progress.step, description=description)
+            update(progress.step, status)
             if progress.finished:
                 return
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
@@ -271,10 +269,10 @@ class Trainer:
         """
         self.model.train()
         started = time.perf_counter()
-        with _bar(shown=self.accelerator.is_local_main_process) as bar:
-            task = bar.add_task("training", total=self.total_steps, completed=self.progress.step)
+        shown, done = self.accelerator.is_local_main_process, self.progress.step
+        with progress("training", total=self.total_steps, done=done, shown=shown, keep=True) as update:
             while not self.progress.finished:
-                self._run_epoch(bar, task, started)
+                self._run_epoch(update, started)
         return self.best
 
     def plain_model(self) -> PolicyModel:
@@ -301,8 +299,3 @@ class Trainer:
         """Share of padding in the first epoch's first thousand steps."""
         batches = [batch for step in islice(self.plan.steps(0), 1000) for batch in step]
         return padding_share(self.train.table, batches, layout=self.speedups.layout)
-
-
-def _bar(*, shown: bool) -> Bar:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, disable=not shown, console=Console(stderr=True))
