@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merchantguard.data.records.readers import read_records
-from merchantguard.data.records.record import label_arrays
+from merchantguard.data.records.record import label_matrix
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.data.splitting.splits import record_groups
 from merchantguard.data.taxonomy import load_taxonomy
@@ -73,7 +73,7 @@ def load_corpus() -> Case:
     """The shipped corpus as it is: what is given is taken for the truth."""
     taxonomy = load_taxonomy()
     records = read_records(corpus_paths(), taxonomy, strict=True).records
-    labels = label_arrays(records, taxonomy)[0] > 0
+    labels = label_matrix(records, taxonomy).positive
     return Case(
         name="corpus",
         texts=tuple(record.text for record in records),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from merchantguard.data.augmentation.quotes import compliant_passages, quote_records
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
-from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.evaluation.metrics import macro_average_precision
 
@@ -101,10 +101,9 @@ class LinearBaseline:
             train = [*train, *phrase_records([SHIPPED], taxonomy)]
         seen = self.features.fit_transform(self._read(_texts(train)))
         held = self.features.transform(self._read(_texts(validation)))
-        labels, known = label_arrays(train, taxonomy)
-        truth, heard = label_arrays(validation, taxonomy)
-        heads = [MaskedLogistic(strength).fit(seen, labels, known) for strength in STRENGTHS]
-        scores = [macro_average_precision(head.logits(held), truth, heard) for head in heads]
+        labels, truth = label_matrix(train, taxonomy), label_matrix(validation, taxonomy)
+        heads = [MaskedLogistic(strength).fit(seen, labels.values, labels.mask) for strength in STRENGTHS]
+        scores = [macro_average_precision(head.logits(held), truth.values, truth.mask) for head in heads]
         best = int(np.argmax(np.nan_to_num(scores)))
         self.head = heads[best]
         self.notes = {

@@ -23,18 +23,18 @@ from guard import guarded
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.core.files import read_json, write_json
 from merchantguard.data.cleaning.html import html_to_text
 from merchantguard.data.cleaning.text import CleanText
 from merchantguard.data.records.readers import read_records
-from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.splitting.splits import SplitManifest
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 from merchantguard.serve import EvidenceOptions, Scorer
 from merchantguard.serve import preprocess as reading
 from merchantguard.train.evaluation.metrics import (
     Interval,
-    any_violation,
     cluster_bootstrap,
     macro_average_precision,
 )
@@ -123,7 +123,8 @@ class Measure:
     def __init__(
         self, records: Sequence[Record], taxonomy: Taxonomy, clean: Probabilities, *, samples: int
     ) -> None:
-        self.labels, self.known = label_arrays(records, taxonomy)
+        labels = label_matrix(records, taxonomy)
+        self.labels, self.known = labels.values, labels.mask
         self.clusters = [record.domain or record.id for record in records]
         self.violating = (self.labels * self.known).max(axis=1) > 0
         self.samples = samples

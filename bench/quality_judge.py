@@ -9,7 +9,7 @@ from baselines import Outcome
 from numpy.typing import NDArray
 from quality_data import TestSet, is_near_miss
 
-from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.calibration.platt_scaling import fit_calibration
 from merchantguard.train.calibration.thresholds import fit_any_review, fit_thresholds
@@ -36,7 +36,8 @@ class Judge:
     """Measures one test set: `probabilities` and `reviews` of a model are lists with one entry per seed."""
 
     def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
-        self.labels, self.known = label_arrays(test.records, taxonomy)
+        labels = label_matrix(test.records, taxonomy)
+        self.labels, self.known = labels.values, labels.mask
         self.clusters = [record.domain or record.id for record in test.records]
         self.samples = samples
         self.compliant = np.array([not record.labels for record in test.records])
@@ -154,7 +155,8 @@ def calibrated(
     outcome: Outcome, calibration: Sequence[Record], taxonomy: Taxonomy
 ) -> tuple[dict[str, NDArray[np.float32]], Review]:
     """Probabilities per test set, and the review thresholds, both from the calibration split."""
-    labels, known = label_arrays(calibration, taxonomy)
+    matrix = label_matrix(calibration, taxonomy)
+    labels, known = matrix.values, matrix.mask
     fitted = fit_calibration(outcome.logits["calibration"], labels, known)
     held = fitted.apply(outcome.logits["calibration"])
     thresholds = fit_thresholds(held, labels, known, taxonomy.ids)

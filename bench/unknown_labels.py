@@ -21,7 +21,7 @@ from guard import guarded
 from quality_data import QualityData, load_corpus_data
 
 from merchantguard.core.files import write_json
-from merchantguard.data.records.record import Record, label_arrays
+from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 from merchantguard.train.evaluation.metrics import macro_average_precision
 
@@ -69,7 +69,7 @@ def measure(
             build = partial(train_ours, seed=seed, overrides=tuple(overrides))
         outcome = run_alone(Job(build, taxonomy, train, data.validation, tests))
         found[condition] = {
-            key: macro_average_precision(outcome.logits[key], *label_arrays(records, taxonomy))
+            key: macro_average_precision(outcome.logits[key], *_cells(label_matrix(records, taxonomy)))
             for key, records in tests.items()
         }
     return found

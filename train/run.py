@@ -15,7 +15,7 @@ from peft import PeftModel
 
 from ..core.errors import RunError
 from ..core.files import read_json, sha256_file, write_json
-from ..data.records.record import Record, label_arrays
+from ..data.records.record import Record, label_matrix
 from ..data.taxonomy import Taxonomy
 from . import run_files as names
 from .batching.dataset import window_tokenizer
@@ -190,7 +190,7 @@ def record_predictions(
     records: Sequence[Record], taxonomy: Taxonomy, logits: np.ndarray, windows: Sequence[int]
 ) -> Predictions:
     """Set logits (N, K) beside what is known of the records, with the slices that reports use."""
-    labels, known = label_arrays(records, taxonomy)
+    labels = label_matrix(records, taxonomy)
     slices = {"length": tuple(length_band(len(record.text)) for record in records)}
     for name in _SLICED:
         values = tuple(str(_field(record, name) or "") for record in records)
@@ -200,8 +200,8 @@ def record_predictions(
     return Predictions(
         ids=tuple(r.id for r in records),
         logits=logits,
-        labels=labels,
-        known=known,
+        labels=labels.values,
+        known=labels.mask,
         domains=tuple(r.domain or r.id for r in records),
         slices=slices,
         texts=tuple(r.text for r in records),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import AuditError
-from ...data.records.record import Record, label_arrays
+from ...data.records.record import Record, label_matrix
 from ...data.taxonomy import Taxonomy
 from ..ranking.scores import Cells
 from ..storage.items import Item, Reason
@@ -75,16 +75,16 @@ def plant_gold(
         raise AuditError(
             "none of the gold records has the id of a record that is scanned; give records with the same ids"
         )
-    truth, known = label_arrays(gold, taxonomy)
+    truth = label_matrix(gold, taxonomy)
     rows = np.array([places[record.id] for record in gold])
     opinion = maker.ranking.cells.probabilities[rows]
-    usable = known & maker.ranking.cells.known[rows]
+    usable = truth.mask & maker.ranking.cells.known[rows]
     holds = [
         (int(rows[r]), int(c))
-        for r, c in np.argwhere(usable & (truth > 0))
+        for r, c in np.argwhere(usable & truth.positive)
         if (int(rows[r]), int(c)) not in taken
     ]
-    nots = np.argwhere(usable & (truth == 0))
+    nots = np.argwhere(usable & truth.negative)
     nots = nots[np.argsort(-opinion[nots[:, 0], nots[:, 1]], kind="stable")]
     others = [(int(rows[r]), int(c)) for r, c in nots if (int(rows[r]), int(c)) not in taken]
     return _planted(maker, holds, others, "the gold file says so", count=count, seed=seed)

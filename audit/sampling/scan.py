@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.cleaning.text import clean
-from ...data.records.record import Record, label_arrays
-from ...data.records.schema import moment
+from ...data.records.record import Record, label_matrix
+from ...data.records.schema import parse_timestamp
 from ...data.splitting.near_duplicates import near_duplicate_groups
 from ...data.taxonomy import Taxonomy
 from ..ranking.combine import Ranking, rank_cells
@@ -67,8 +67,8 @@ def scan_records(
     :raises AuditError: if no gold record is among those scanned.
     """
     sizes = sizes or Sizes()
-    labels, known = label_arrays(records, taxonomy)
-    cells = Cells(labels > 0, known, opinions.probabilities)
+    labels = label_matrix(records, taxonomy)
+    cells = Cells(labels.positive, labels.mask, opinions.probabilities)
     texts = [clean(record.text).text for record in records]
     duplicates = near_duplicate_groups(texts, seed=seed)
     neighbours = nearest(neighbour_vectors(texts, opinions.vectors), duplicates, seed=seed)
@@ -76,7 +76,7 @@ def scan_records(
     ranking = rank_cells(cells, neighbours, margins=opinions.margins, annotators=annotators)
     alike = near_duplicate_groups(texts, threshold=ALIKE, seed=seed)
     found = contradictions(cells, alike, ranking.suspicion)
-    times = [moment(record.labelled_at).timestamp() if record.labelled_at else None for record in records]
+    times = [parse_timestamp(record.labelled_at).timestamp() if record.labelled_at else None for record in records]
     findings = Findings(records, taxonomy, ranking, duplicates, found, drifts(cells, annotators, times))
     maker = ItemMaker(findings)
     return ScanResult(_items(findings, maker, gold, sizes, seed), duplicates, ranking)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import RecordError
+from ...core.labels import LabelMatrix
 from ..taxonomy import Taxonomy
-from .schema import ALL_OTHERS, from_json_text, policy_ids, read_evidence, read_moment, read_text, wrong
+from .schema import ALL_OTHERS, from_json_text, policy_ids, read_evidence, read_text, read_timestamp, wrong
 
 MAX_DOCUMENT_CHARACTERS = 20_000_000
 MAX_ID_CHARACTERS = 1_000
@@ -111,11 +112,11 @@ def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
         parts=parts,
         domain=read_text(given, "domain"),
         country=read_text(given, "country"),
-        collected_at=read_moment(given, "collected_at"),
+        collected_at=read_timestamp(given, "collected_at"),
         labels=labels,
         unknown=unknown,
         annotator=read_text(given, "annotator"),
-        labelled_at=read_moment(given, "labelled_at"),
+        labelled_at=read_timestamp(given, "labelled_at"),
         evidence=read_evidence(given, labels=labels, document=text),
         extra={key: value for key, value in given.items() if key not in FIELDS},
     )
@@ -149,25 +150,24 @@ def record_to_row(record: Record) -> dict[str, Any]:
     return {**row, **record.extra}
 
 
-def label_arrays(records: Sequence[Record], taxonomy: Taxonomy) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is known of N records and K policies, columns in output order.
+def label_matrix(records: Sequence[Record], taxonomy: Taxonomy) -> LabelMatrix:
+    """Return the labels of N records for K policies, columns in the taxonomy's order; an unlabelled cell is 0.
 
-    :return: labels, (N, K) float32 of 0 and 1, and known, (N, K) bool; a cell that is not known is 0.
     :raises RecordError: if a record names a policy that the taxonomy does not have.
     """
-    labels = np.zeros((len(records), len(taxonomy)), dtype=np.float32)
-    known = np.ones((len(records), len(taxonomy)), dtype=bool)
+    values = np.zeros((len(records), len(taxonomy)), dtype=np.float32)
+    mask = np.ones((len(records), len(taxonomy)), dtype=bool)
     for row, record in enumerate(records):
         for policy in (*record.labels, *record.unknown):
             if policy != ALL_OTHERS and policy not in taxonomy:
-                raise RecordError(f"record {shown(record.id)}: {taxonomy.explain_unknown(policy)}")
+                raise RecordError(f"record {safe_repr(record.id)}: {taxonomy.explain_unknown(policy)}")
         if ALL_OTHERS in record.unknown:
-            known[row] = False
-        known[row, [taxonomy.index(policy) for policy in record.unknown if policy != ALL_OTHERS]] = False
+            mask[row] = False
+        mask[row, [taxonomy.index(policy) for policy in record.unknown if policy != ALL_OTHERS]] = False
         positives = [taxonomy.index(policy) for policy in record.labels]
-        labels[row, positives] = 1.0
-        known[row, positives] = True
-    return labels, known
+        values[row, positives] = 1.0
+        mask[row, positives] = True
+    return LabelMatrix(values, mask)
 
 
 def _id(given: Mapping[str, Any]) -> str:
@@ -179,9 +179,9 @@ def _id(given: Mapping[str, Any]) -> str:
     if not isinstance(value, str):
         raise wrong("id", value, "text")
     if len(value) > MAX_ID_CHARACTERS:
-        raise RecordError(f"id: {shown(value)} is longer than {MAX_ID_CHARACTERS:,} characters")
+        raise RecordError(f"id: {safe_repr(value)} is longer than {MAX_ID_CHARACTERS:,} characters")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-        raise RecordError(f"id: {shown(value)} holds a control character or half a surrogate pair")
+        raise RecordError(f"id: {safe_repr(value)} holds a control character or half a surrogate pair")
     return value
 
 
@@ -237,7 +237,7 @@ def _page(value: Any, *, place: str) -> Page:
     given = {key: item for key, item in value.items() if item is not None}
     for key, item in given.items():
         if key not in ("url", "text", "html"):
-            raise RecordError(f"{place}: unknown key {shown(key)}; a page has url and text or html")
+            raise RecordError(f"{place}: unknown key {safe_repr(key)}; a page has url and text or html")
         if not isinstance(item, str):
             raise wrong(f"{place}.{key}", item, "text")
     if ("text" in given) == ("html" in given):
@@ -259,7 +259,7 @@ def _labels(given: Mapping[str, Any], taxonomy: Taxonomy | None) -> tuple[tuple[
     if ALL_OTHERS in labels:
         raise RecordError('labels: "*" is meant for `unknown`; name each policy')
     if both := sorted(set(labels) & set(unknown)):
-        raise RecordError(f"unknown: {shown(both[0])} is also among the labels; it is one or the other")
+        raise RecordError(f"unknown: {safe_repr(both[0])} is also among the labels; it is one or the other")
     if "labels" not in given:
         unknown = (ALL_OTHERS,)
     if ALL_OTHERS in unknown and taxonomy is not None:

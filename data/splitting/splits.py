@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import SplitError
-from ..records.record import Record, label_arrays
-from ..records.schema import moment
+from ..records.record import Record, label_matrix
+from ..records.schema import parse_timestamp
 from ..taxonomy import Taxonomy
 from .near_duplicates import DisjointSets, near_duplicate_groups
 from .stratify import assign_groups
@@ -58,7 +58,7 @@ class SplitManifest:
             raise SplitError(f"the split manifest is damaged ({error!r}); split the records again") from error
         if stated != manifest.sha256:
             raise SplitError(
-                f"the split manifest was changed: it states sha256 {shown(stated)} but has {manifest.sha256}; "
+                f"the split manifest was changed: it states sha256 {safe_repr(stated)} but has {manifest.sha256}; "
                 "restore it, or split the records again"
             )
         return manifest
@@ -73,7 +73,7 @@ class SplitManifest:
         missing = [record_id for record_id in wanted if record_id not in by_id]
         if missing:
             raise SplitError(
-                f"{len(missing)} records of the split manifest are not in the data, {shown(missing[0])} "
+                f"{len(missing)} records of the split manifest are not in the data, {safe_repr(missing[0])} "
                 "first; give the data files that were split"
             )
         if _texts_digest([by_id[record_id] for record_id in wanted]) != self.texts:
@@ -155,7 +155,7 @@ def _in_order(records: Sequence[Record]) -> list[Record]:
     ordered = sorted(records, key=lambda record: record.id)
     for earlier, later in pairwise(ordered):
         if earlier.id == later.id:
-            raise SplitError(f"two records have the id {shown(later.id)}; give each its own")
+            raise SplitError(f"two records have the id {safe_repr(later.id)}; give each its own")
     return ordered
 
 
@@ -187,10 +187,10 @@ def _plain_domain(domain: str | None) -> str:
 def _check_fractions(fractions: Mapping[str, float], *, by_time: bool) -> None:
     for name, fraction in fractions.items():
         if name not in SPLITS:
-            raise SplitError(f"{shown(name)} is not a split; name them {', '.join(SPLITS)}")
+            raise SplitError(f"{safe_repr(name)} is not a split; name them {', '.join(SPLITS)}")
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0.0 < fraction < 1.0:
             raise SplitError(
-                f"{name}: {shown(fraction)} must lie between 0 and 1; leave out an unwanted split"
+                f"{name}: {safe_repr(fraction)} must lie between 0 and 1; leave out an unwanted split"
             )
     if len(fractions) < 2:
         raise SplitError("give fractions for at least two splits")
@@ -219,7 +219,7 @@ def _latest_groups(
     """
     undated = [record.id for record in records if record.collected_at is None]
     if undated:
-        listed = ", ".join(shown(record_id) for record_id in undated[:5])
+        listed = ", ".join(safe_repr(record_id) for record_id in undated[:5])
         raise SplitError(
             f"{len(undated)} records have no `collected_at` ({listed}{', ...' * (len(undated) > 5)}); date "
             "them, or split without by_time"
@@ -227,7 +227,7 @@ def _latest_groups(
     count = int(groups.max()) + 1
     latest = [float("-inf")] * count
     for record, group in zip(records, groups, strict=True):
-        latest[group] = max(latest[group], moment(str(record.collected_at)).timestamp())
+        latest[group] = max(latest[group], parse_timestamp(str(record.collected_at)).timestamp())
     sizes = np.bincount(groups, minlength=count)
     order = np.argsort(-np.array(latest), kind="stable")
     taken = np.cumsum(sizes[order])
@@ -242,13 +242,10 @@ def _group_counts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the records per group, int64 (G,), and those per stratum, int64 (G, K + 2).
 
-    The strata are the policies, the compliant records, and those of which nothing is known.
+    The strata are the policies, the compliant records, and the unlabelled ones.
     """
-    labels, known = label_arrays(records, taxonomy)
-    some = labels.any(axis=1)
-    compliant = ~some & known.any(axis=1)
-    unlabelled = ~some & ~known.any(axis=1)
-    columns = np.column_stack([labels, compliant, unlabelled]).astype(np.int64)
+    labels = label_matrix(records, taxonomy)
+    columns = np.column_stack([labels.values, labels.compliant, ~labels.labelled]).astype(np.int64)
     count = int(groups.max(initial=-1)) + 1
     strata = np.zeros((count, columns.shape[1]), dtype=np.int64)
     np.add.at(strata, groups, columns)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merchantguard.core.errors import RecordError, TaxonomyError
-from merchantguard.data.records.record import label_arrays
+from merchantguard.data.records.record import label_matrix
 from merchantguard.data.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
@@ -56,11 +56,11 @@ def test_faults_of_the_table_are_shown_together(tmp_path: Path) -> None:
 def test_a_market_row_is_known_only_where_the_market_has_a_category() -> None:
     source = SOURCES["hansa_listings"]
     record = benchmark_data.read_row(_row(1, ["cannabis"]), source, TAXONOMY, row_number=1)
-    labels, known = label_arrays([record], TAXONOMY)
-    assert {policy for policy, seen in zip(TAXONOMY.ids, known[0], strict=True) if seen} == set(
+    labels = label_matrix([record], TAXONOMY)
+    assert {policy for policy, seen in zip(TAXONOMY.ids, labels.mask[0], strict=True) if seen} == set(
         source.labelled
     )
-    assert labels.sum() == 1
+    assert labels.values.sum() == 1
     assert record.domain == "g1"
     assert record.extra["source"] == "hansa_listings"
 
@@ -69,7 +69,7 @@ def test_a_compliant_row_is_known_everywhere_and_a_stray_label_stays_known() -> 
     source = SOURCES["onion_and_ebay_sites"]
     compliant = benchmark_data.read_row(_row(1, []), source, TAXONOMY, row_number=1)
     stray = benchmark_data.read_row(_row(2, ["weapons"]), source, TAXONOMY, row_number=2)
-    _, known = label_arrays([compliant, stray], TAXONOMY)
+    known = label_matrix([compliant, stray], TAXONOMY).mask
     assert known[0].all()
     assert known[1].sum() == len(source.labelled) + 1
     assert known[1, TAXONOMY.index("weapons")]

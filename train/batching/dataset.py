@@ -15,7 +15,7 @@ from ...data.augmentation.disguise import disguised_copies
 from ...data.augmentation.quotes import compliant_passages, quote_records
 from ...data.phrasebook_files import phrase_files, phrase_records
 from ...data.records.readers import read_records
-from ...data.records.record import Record, label_arrays
+from ...data.records.record import Record, label_matrix
 from ...data.shipped import corpus_paths
 from ...data.splitting.splits import SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
@@ -78,8 +78,7 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
     """
     if not records:
         raise RunError(f"{split}: the split has no records; give more data or another share")
-    labels, known = label_arrays(records, taxonomy)
-    positives = ((labels > 0) & known).sum(axis=0)
+    positives = label_matrix(records, taxonomy).positive.sum(axis=0)
     if not positives.any():
         raise RunError(f"{split}: none of its {len(records)} records carries a label; give labelled records")
     return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
@@ -120,12 +119,12 @@ def labelled_windows(
     versions: Sequence[Sequence[int]] = (),
 ) -> Labelled:
     """Clean, tokenise and store the windows of `records` in `folder`, or open those that are there; with their labels."""
-    targets, known = label_arrays(records, taxonomy)
+    labels = label_matrix(records, taxonomy)
     if folder.is_dir():
         table = open_window_table(folder, pad_id=tokenizer.pad_id)
     else:
         table = build_window_table(records, tokenizer, folder)
-    return Labelled(table, targets, known, versions)
+    return Labelled(table, labels.values, labels.mask, versions)
 
 
 def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:

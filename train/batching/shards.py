@@ -20,7 +20,7 @@ from ...core.errors import SettingsError
 from ...core.files import atomic_folder, read_json, sha256_file, write_json
 from ...data.cleaning.text import CLEANING_VERSION
 from ...data.records.readers import iter_records, rejects_file
-from ...data.records.record import Record, label_arrays
+from ...data.records.record import Record, label_matrix
 from ...data.taxonomy import Taxonomy
 from ...data.windows import WindowTokenizer
 from ..model.mixture import with_any_violation
@@ -105,10 +105,12 @@ def stream_labelled(
             def passing() -> Iterator[Record]:
                 stream = iter(records)
                 while chunk := list(islice(stream, _CHUNK)):
-                    cells = label_arrays(chunk, taxonomy)
-                    labels, judged = with_any_violation(*cells) if gate else cells
-                    targets.write(labels.astype(np.float32).tobytes())
-                    known.write(judged.astype(np.uint8).tobytes())
+                    cells = label_matrix(chunk, taxonomy)
+                    values, mask = cells.values, cells.mask
+                    if gate:
+                        values, mask = with_any_violation(values, mask)
+                    targets.write(values.astype(np.float32).tobytes())
+                    known.write(mask.astype(np.uint8).tobytes())
                     yield from chunk
 
             write_window_table(passing(), tokenizer, temporary)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...core.errors import AuditError, RunError
 from ...core.extras import require
 from ...core.files import atomic_path
-from ...data.records.record import Record, label_arrays
+from ...data.records.record import Record, label_matrix
 from ...data.splitting.splits import make_splits, record_groups
 from ...data.splitting.stratify import assign_groups
 from ...data.taxonomy import Taxonomy
@@ -69,7 +69,8 @@ def out_of_fold(
     :raises AuditError: if there are fewer groups of records than folds, or no record has a label.
     :raises RunError: if training diverges.
     """
-    labels, known = label_arrays(records, taxonomy)
+    matrix = label_matrix(records, taxonomy)
+    labels, known = matrix.values, matrix.mask
     if not labels.any():
         raise AuditError(f"none of the {len(records)} records carries a label: nothing can be learnt of them")
     numbers = _assign(records, labels, known, folds=folds, seed=settings.seed)
@@ -171,7 +172,7 @@ def _train(
     parts = manifest.select(rest)
     out = [record for record, kept in zip(records, held, strict=True) if kept]
     splits = {**parts, "calibration": parts["validation"], "test": out}
-    watch = MarginAverage(label_arrays(parts["train"], taxonomy)[0] > 0)
+    watch = MarginAverage(label_matrix(parts["train"], taxonomy).positive)
     plain = settings.model_copy(update={"loop": settings.loop.model_copy(update={"trackers": ()})})
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

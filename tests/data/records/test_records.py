@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from merchantguard.core.errors import RecordError
 from merchantguard.data.records import record as record_module
-from merchantguard.data.records.record import Record, label_arrays, parse_record, record_from, record_to_row
+from merchantguard.data.records.record import Record, label_matrix, parse_record, record_from, record_to_row
 from merchantguard.data.taxonomy import Policy, Taxonomy
 
 TAXONOMY = Taxonomy(
@@ -141,21 +141,19 @@ def test_documents_are_bounded(monkeypatch):
         record_from({"id": "a", "name": "four", "text": "123456"}, None)
 
 
-def test_label_arrays():
+def test_label_matrix():
     records = [
         read(labels=["oil"]),
         read(labels=["tea"], unknown=["salt"]),
         read(),
         record_from({"id": "d", "text": "x", "labels": ["salt"], "unknown": ["*"]}, None),
     ]
-    labels, known = label_arrays(records, TAXONOMY)
-    assert labels.dtype == np.float32
-    assert known.dtype == bool
-    np.testing.assert_array_equal(labels, [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]])
-    np.testing.assert_array_equal(known, [[1, 1, 1], [1, 0, 1], [0, 0, 0], [0, 1, 0]])
-    assert label_arrays([], TAXONOMY)[0].shape == (0, 3)
+    labels = label_matrix(records, TAXONOMY)
+    np.testing.assert_array_equal(labels.values, [[0, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(labels.mask, [[1, 1, 1], [1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    assert label_matrix([], TAXONOMY).values.shape == (0, 3)
     with pytest.raises(RecordError, match="'beer' is not a policy"):
-        label_arrays([record_from({"id": "a", "text": "x", "labels": ["beer"]}, None)], TAXONOMY)
+        label_matrix([record_from({"id": "a", "text": "x", "labels": ["beer"]}, None)], TAXONOMY)
 
 
 TEXT = st.text(max_size=20)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from merchantguard.core.errors import SplitError
 from merchantguard.data.records.readers import read_records
-from merchantguard.data.records.record import Record, label_arrays, record_from
-from merchantguard.data.records.schema import moment
+from merchantguard.data.records.record import Record, label_matrix, record_from
+from merchantguard.data.records.schema import parse_timestamp
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.data.splitting.splits import (
     SplitManifest,
@@ -91,10 +91,10 @@ def test_shipped_corpus_is_balanced(corpus, seed):
     taxonomy = load_taxonomy()
     manifest = make_splits(corpus, taxonomy, fractions=FRACTIONS, seed=seed)
     assert manifest == make_splits(corpus, taxonomy, fractions=FRACTIONS, seed=seed)
-    total = label_arrays(corpus, taxonomy)[0].sum(axis=0)
+    total = label_matrix(corpus, taxonomy).values.sum(axis=0)
     for name, records in manifest.select(corpus).items():
         assert abs(len(records) / len(corpus) - FRACTIONS[name]) < 0.02
-        labels = label_arrays(records, taxonomy)[0]
+        labels = label_matrix(records, taxonomy).values
         assert (labels.sum(axis=0) >= 3).all()
         assert np.abs(labels.sum(axis=0) - FRACTIONS[name] * total).max() <= 3.5
         clean = sum(not each.labels for each in corpus)
@@ -164,7 +164,7 @@ def test_by_time_tests_on_the_latest(days, seed):
 
 
 def test_moments_compare_across_time_zones():
-    assert moment("2026-01-01T23:00:00-05:00") > moment("2026-01-02")
+    assert parse_timestamp("2026-01-01T23:00:00-05:00") > parse_timestamp("2026-01-02")
     records = [record(number, collected_at="2026-01-02") for number in range(5)]
     records.append(record(9, collected_at="2026-01-01T23:00:00-05:00"))
     manifest = make_splits(records, TAXONOMY, fractions={"train": 0.8, "test": 0.2}, seed=0, by_time=True)
