@@ -20,10 +20,10 @@ import numpy as np
 from evasion import alarm_limit, bundle_model
 from guard import guarded
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.records.record import Record
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
-from merchantguard.train.evaluation.metrics import any_violation
 
 DENIALS = (
     "Sorry, we don't carry {} of any kind.",

@@ -1,11 +1,12 @@
-"""From window logits to probabilities, and from probabilities to decisions."""
+"""From window logits to probabilities and decisions: what training measures and what scoring does must be one thing."""
+
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-
-from ..serve.assessment import Decision
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
+Decision = Literal["clear", "review", "block"]
 
 _ORDER: tuple[Decision, ...] = ("clear", "review", "block")
 
@@ -22,13 +23,23 @@ def pool(logits: Floats, scores: Floats | None) -> Floats:
     return np.asarray((weights * logits).sum(axis=0) / weights.sum(axis=0), dtype=np.float32)
 
 
-def calibrate(logits: Floats, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> Floats:
-    """Probabilities sigmoid(scale * logit + bias), float32, of logits (..., K)."""
+def calibrate(logits: ArrayLike, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> Floats:
+    """Probabilities sigmoid(scale * logit + bias), float32, of logits (..., K); `scale` and `bias` are (K,)."""
     exponent = np.asarray(logits, dtype=np.float64) * scale + bias
     # exp only of what is not positive: no overflow, however far out the logit is.
     small = np.exp(-np.abs(exponent))
     probabilities = np.where(exponent >= 0, 1.0, small) / (1.0 + small)
     return probabilities.astype(np.float32)
+
+
+def any_violation(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Probability (...) that some policy is violated, of probabilities (..., K), were the policies independent.
+
+    1 - product(1 - p), as float64. Thresholds are float32: round it before it is compared with one.
+    """
+    # In C order a row is summed like a text by itself: training and scoring agree to the bit.
+    scores = np.minimum(np.asarray(probabilities, dtype=np.float64, order="C"), 1.0 - 1e-12)
+    return np.asarray(-np.expm1(np.log1p(-scores).sum(axis=-1)))
 
 
 def decide(probability: float, review: float, block: float | None) -> Decision:

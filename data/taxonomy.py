@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..core.display import shown
+from ..core.display import safe_repr
 from ..core.errors import TaxonomyError
 from ..core.extras import require
 
@@ -76,7 +76,7 @@ class Taxonomy:
         """Say that `policy_id` is not a policy here, and which one may have been meant."""
         close = difflib.get_close_matches(policy_id[:100], self.ids, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self.ids)}"
-        return f"{shown(policy_id)} is not a policy of the taxonomy; {hint}"
+        return f"{safe_repr(policy_id)} is not a policy of the taxonomy; {hint}"
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -133,7 +133,7 @@ def _duplicate_keys(yaml: Any, node: Any, *, seen: set[int]) -> Iterator[str]:
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in keys:
-                    yield f"line {key.start_mark.line + 1}: the key {shown(key.value)} is given twice"
+                    yield f"line {key.start_mark.line + 1}: the key {safe_repr(key.value)} is given twice"
                 keys.add(key.value)
             yield from _duplicate_keys(yaml, value, seen=seen)
     elif isinstance(node, yaml.SequenceNode):
@@ -151,7 +151,7 @@ def _build(value: Any, *, source: str, earlier: list[str]) -> Taxonomy:
         faults += _key_faults(value, required=("version", "policies"), optional=(), place="top level")
         version = value.get("version", 1)
         if type(version) is not int or version < 1:
-            faults.append(f"version: {shown(version)} must be a whole number from 1 up")
+            faults.append(f"version: {safe_repr(version)} must be a whole number from 1 up")
         policies = _policies(value.get("policies"), faults) if "policies" in value else []
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
@@ -171,7 +171,7 @@ def _policies(value: Any, faults: list[str]) -> list[Policy]:
         policy_id = entry.get("id") if isinstance(entry, Mapping) else None
         if isinstance(policy_id, str) and policy_id in first_places:
             found.append(
-                f"policies[{number}].id: {shown(policy_id)} is already the id of "
+                f"policies[{number}].id: {safe_repr(policy_id)} is already the id of "
                 f"policies[{first_places[policy_id]}]"
             )
         elif isinstance(policy_id, str):
@@ -199,13 +199,15 @@ def _policy_faults(entry: Any, *, place: str) -> list[str]:
             continue
         text = entry[key]
         if not isinstance(text, str):
-            faults.append(f"{place}.{key}: {shown(text)} is {_kind(text)}; it must be text (quote it)")
+            faults.append(f"{place}.{key}: {safe_repr(text)} is {_kind(text)}; it must be text (quote it)")
         elif not text.strip() and key != "not":
             faults.append(f"{place}.{key}: is empty")
         elif key == "id" and not _POLICY_ID.fullmatch(text):
-            faults.append(f"{place}.id: {shown(text)} must be small letters, digits and _, a letter first")
+            faults.append(
+                f"{place}.id: {safe_repr(text)} must be small letters, digits and _, a letter first"
+            )
         elif key == "severity" and text not in SEVERITIES:
-            faults.append(f"{place}.severity: {shown(text)} must be {' or '.join(SEVERITIES)}")
+            faults.append(f"{place}.severity: {safe_repr(text)} must be {' or '.join(SEVERITIES)}")
     return faults
 
 
@@ -216,7 +218,7 @@ def _key_faults(
     faults = [f"{place}: the key `{key}` is missing" for key in required if key not in mapping]
     for key in mapping:
         if key not in known:
-            faults.append(f"{place}: unknown key {shown(key)}; the keys are {', '.join(known)}")
+            faults.append(f"{place}: unknown key {safe_repr(key)}; the keys are {', '.join(known)}")
     return faults
 
 

@@ -1,18 +1,11 @@
-"""What the scorer says of one text."""
+"""What the scorer returns for one text."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Decision = Literal["clear", "review", "block"]
-
-
-def any_violation(probabilities: NDArray[np.float32]) -> float:
-    """1 - product(1 - p) over the policies (K,), as the float32 that the bundle's limit is."""
-    scores = np.minimum(probabilities.astype(np.float64), 1.0 - 1e-12)
-    return float(np.float32(-np.expm1(np.log1p(-scores).sum())))
+from ..core.decisions import Decision, any_violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +22,7 @@ class Finding:
     """One policy whose probability reached its review or block threshold.
 
     `spans` are the passages that carry the finding, best first; `windows` are the character ranges of the
-    caller's text that the model read as one piece and that show the policy by themselves, best first.
+    caller's text that the model read as one piece and that show the policy on their own, best first.
     """
 
     policy: str
@@ -43,12 +36,13 @@ class Finding:
 class Assessment:
     """The decision on one text with everything that led to it.
 
-    `probabilities` is float32 (K,), one per policy in the bundle's order; `findings` are sorted by
-    probability, highest first; `windows` counts the windows read; `truncated` says that the text went on
-    after the last of them; `bundle` is `name@version`.
-
-    `cleared_early`: the first stage of a cascade cleared the text and the model never read it. Then nobody has
-    estimated its probabilities: they are NaN.
+    :param probabilities: float32 (K,), one per policy in the bundle's order.
+    :param findings: by probability, the highest first.
+    :param windows: how many windows the model read.
+    :param truncated: whether the text goes on after the last of them.
+    :param bundle: `name@version`.
+    :param cleared_early: the first stage of a cascade cleared the text and the model never read it; its
+        probabilities are NaN.
     """
 
     decision: Decision
@@ -62,4 +56,4 @@ class Assessment:
     @property
     def any_violation(self) -> float:
         """Probability that some policy is violated, were they independent: what a queue is ranked by."""
-        return any_violation(self.probabilities)
+        return float(np.float32(any_violation(self.probabilities)))

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import AuditError
 from ...core.files import atomic_folder, read_json, sha256_file, write_json
 from ..storage.journal import Journal
@@ -55,7 +55,9 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
             (folder / ORIGINALS).mkdir()
             rows = [_write_file(path, name, folder, edits) for name, path in sources.items()]
             if missing := sorted(set(edits.by_record) - edits.seen):
-                raise AuditError(f"{audit}: the record {shown(missing[0])} is in no data file; scan again")
+                raise AuditError(
+                    f"{audit}: the record {safe_repr(missing[0])} is in no data file; scan again"
+                )
             _write_changes(folder / CHANGES, found)
             about = {
                 "format": FORMAT,
@@ -106,10 +108,10 @@ def _provenance(folder: Path) -> Any:
     try:
         about = read_json(path)
         if about["format"] != FORMAT:
-            raise AuditError(f"{path}: has format {shown(about['format'])}, this version reads {FORMAT}")
+            raise AuditError(f"{path}: has format {safe_repr(about['format'])}, this version reads {FORMAT}")
         for row in about["files"]:
             if Path(row["name"]).name != row["name"] or not isinstance(row["sha256"], str):
-                raise AuditError(f"{path}: names the file {shown(row['name'])}; a plain name is wanted")
+                raise AuditError(f"{path}: names the file {safe_repr(row['name'])}; a plain name is wanted")
             int(row["changed_rows"])
     except FileNotFoundError as error:
         raise AuditError(f"{folder}: holds nothing that `label-audit apply` wrote") from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import AuditError, RecordError
 from ...core.extras import require
 from ...data.records.record import Record, record_from
@@ -103,7 +103,7 @@ def _new_fields(
     earlier = from_json_text(AUDIT, fields[AUDIT]) if fields.get(AUDIT) is not None else []
     if not isinstance(earlier, list):
         raise AuditError(
-            f"{place}: the field `{AUDIT}` holds {shown(earlier)}, not the changes of an audit; rename it in the data"
+            f"{place}: the field `{AUDIT}` holds {safe_repr(earlier)}, not the changes of an audit; rename it in the data"
         )
     return new | {AUDIT: [*earlier, *(change.in_record() for change in changes)]}
 
@@ -219,7 +219,9 @@ def _with_column(table: Any, key: str, values: list[Any], source: Path) -> Any:
     try:
         column = arrow.array(values, type=kind)
     except arrow.ArrowException as error:
-        raise AuditError(f"{source}: the column {shown(key)} cannot hold the changes ({error})") from error
+        raise AuditError(
+            f"{source}: the column {safe_repr(key)} cannot hold the changes ({error})"
+        ) from error
     if place < 0:
         return table.append_column(key, column)
     return table.set_column(

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from ...core.display import shown
+from ...core.display import safe_repr, visible
 from ...core.errors import AuditError, RecordError
-from ...core.inert import inert
 from ...data.records.record import record_from
-from ...data.records.schema import moment
+from ...data.records.schema import parse_timestamp
 from ..apply.provenance import tool_version
-from ..estimation.verdicts import standing, verdicts
+from ..estimation.outcomes import standing, outcomes
 from ..sampling.mix import BLOCK, Mix
 from ..storage.items import SUSPECTS, Answer, AnswerKind, Cause, Item, Stage
 from ..storage.journal import Journal
@@ -98,7 +97,7 @@ def tasks(
 
     :param causes: only these queues of suspects.
     """
-    decided = {cell for cell, verdict in verdicts(answers).items() if verdict.holds is not None}
+    decided = {cell for cell, outcome in outcomes(answers).items() if outcome.holds is not None}
     by_kind: dict[str, list[tuple[int, Item]]] = {"suspect": [], "control": [], "planted": []}
     seen: set[tuple[str, str]] = set()
     for number, item in scan.items():
@@ -157,7 +156,7 @@ def _text(scan: Scan, record: str) -> str:
     """The record's text, bounded, with symbols for what would hide or reorder it."""
     text = record_from(scan.record(record).fields, scan.taxonomy).text
     cut = text[:MAX_TEXT_CHARACTERS]
-    plain = "".join(piece for piece, _ in inert(cut))
+    plain = visible(cut)
     return plain if len(cut) == len(text) else plain + _CUT.format(len(text))
 
 
@@ -220,15 +219,15 @@ def _answer(
     """
     found = items.get((row.record, row.policy))
     if found is None:
-        raise AuditError(f"{shown(row.record)}, {shown(row.policy)}: is no item of this audit")
+        raise AuditError(f"{safe_repr(row.record)}, {safe_repr(row.policy)}: is no item of this audit")
     kind = row.answer.strip().lower().replace(" ", "_").replace("'", "")
     if kind not in (*ANSWER_TITLES, "skip"):
-        raise AuditError(f"answer: {shown(row.answer)} must be {', '.join(ANSWER_TITLES)} or skip")
+        raise AuditError(f"answer: {safe_repr(row.answer)} must be {', '.join(ANSWER_TITLES)} or skip")
     name = (row.reviewer or reviewer or "").strip()
     if not name:
         raise AuditError("reviewer: is missing; fill it in, or name one with --reviewer")
     if not name.isprintable() or len(name) > 100:
-        raise AuditError(f"reviewer: {shown(name)} must be at most 100 printable characters")
+        raise AuditError(f"reviewer: {safe_repr(name)} must be at most 100 printable characters")
     number, item = found
     return Answer(
         reviewer=name,
@@ -246,9 +245,9 @@ def _answer(
 
 def _utc(text: str) -> str:
     try:
-        at = moment(text) if text else datetime.now(UTC)
+        at = parse_timestamp(text) if text else datetime.now(UTC)
     except ValueError:
-        raise AuditError(f"at: {shown(text)} is no ISO 8601 moment") from None
+        raise AuditError(f"at: {safe_repr(text)} is no ISO 8601 moment") from None
     return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 

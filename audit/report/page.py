@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.display import visible
 from ...data.taxonomy import Taxonomy
-from ...train.report.page import visible, write_page
+from ...train.report.page import write_page
 from ..apply.provenance import Change
 from ..estimation.agreement import Agreement
 from ..estimation.intervals import Interval
@@ -94,7 +95,7 @@ def _cards(tables: Tables) -> list[dict[str, str]]:
         {"name": "Cells decided", "value": f"{estimates.decided:,}", "interval": ""},
         {"name": "Wrong labels among them", "value": f"{estimates.wrong:,}", "interval": ""},
         {
-            "name": "Errors left, by suspicion",
+            "name": "Errors left, by p_label_error",
             "value": f"{estimates.expected_left:,.0f}" if left else "–",
             "interval": "as far as borne out",
         },
@@ -181,9 +182,9 @@ def _shown_change(
         "cause": CAUSE_TITLES[change.cause or "none"],
         "reviewers": ", ".join(visible(name, 60) for name in change.reviewers),
         "at": change.at[:16].replace("T", " "),
-        "twin_of": visible(change.twin_of, 120) if change.twin_of else "",
+        "duplicate_of": visible(change.duplicate_of, 120) if change.duplicate_of else "",
         "comments": [visible(comment, 300) for comment in comments],
-        "text": visible(text),
+        "text": visible(text, 700),
     }
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-from ...core.inert import inert, visible
+from ...core.display import visible_line, visible_pieces
 from ...data.taxonomy import Policy, Taxonomy
 
 Kind = Literal["evidence", "quote", "word", "differs"]
@@ -69,8 +69,8 @@ def segments(
         active.subtract(closes.get(left, ()))
         kinds = tuple(sorted(kind for kind, count in active.items() if count > 0))
         if left in headings:
-            found.append(Segment(visible(headings[left]), heading=True))
-        found += [Segment(piece, kinds, odd) for piece, odd in inert(text[left:right])]
+            found.append(Segment(visible_line(headings[left]), heading=True))
+        found += [Segment(piece, kinds, odd) for piece, odd in visible_pieces(text[left:right])]
     return found
 
 

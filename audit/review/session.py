@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import AuditError
-from ..estimation.verdicts import standing, verdict_of
-from ..sampling.mix import Mix, Turned
+from ..estimation.outcomes import standing, outcome_of
+from ..sampling.mix import Mix, Assignment
 from ..storage.items import Answer, AnswerKind
 from ..storage.journal import Journal
 from ..storage.store import Scan
@@ -60,20 +60,20 @@ class Session:
 
     def next(self) -> Card | None:
         """The next item to answer; None when nothing is left for this reviewer."""
-        turned = self.queue.next_dispute() if self.adjudicate else self.queue.next()
-        if turned is None:
+        assignment = self.queue.next_dispute() if self.adjudicate else self.queue.next()
+        if assignment is None:
             return None
-        card = self.card(turned)
+        card = self.card(assignment)
         if not self.adjudicate and (upcoming := self.queue.peek()) is not None:
             self.cards.prepare(self.queue.items[upcoming.number])
         return card
 
-    def card(self, turned: Turned) -> Card:
+    def card(self, assignment: Assignment) -> Card:
         """The card of an item that has been chosen."""
-        item = self.queue.items.get(turned.number)
+        item = self.queue.items.get(assignment.number)
         if item is None:
-            raise AuditError(f"{self.scan.path}: has no item {turned.number}")
-        return self.cards.card(turned.number, item, turned.stage)
+            raise AuditError(f"{self.scan.path}: has no item {assignment.number}")
+        return self.cards.card(assignment.number, item, assignment.stage)
 
     def keep(self, card: Card) -> None:
         """Keep the item claimed: its reviewer is still reading."""
@@ -121,19 +121,19 @@ class Session:
             )
         )
         self.queue.refresh()
-        turned = self._turned(last)
-        if turned is None:
+        assignment = self._assignment(last)
+        if assignment is None:
             return None
-        card = self.card(turned)
+        card = self.card(assignment)
         self.keep(card)
         return card
 
-    def _turned(self, answer: Answer) -> Turned | None:
+    def _assignment(self, answer: Answer) -> Assignment | None:
         """The item of an answer in this scan, if it still has one."""
         number = self.queue.number_of((answer.record, answer.policy), answer.shown.get("item"))
         if number is None:
             return None
-        return Turned(number, answer.stage)
+        return Assignment(number, answer.stage)
 
     def answered(self, number: int) -> tuple[Card, Answer]:
         """The item of one of this reviewer's own answers that stands, and the answer.
@@ -143,10 +143,10 @@ class Session:
         self.queue.refresh()
         for answer in standing(self.queue.answers):
             if answer.number == number and answer.reviewer == self.reviewer:
-                turned = self._turned(answer)
-                if turned is not None:
-                    return self.card(turned), answer
-        raise AuditError(f"{number} is no answer of {shown(self.reviewer)} that stands")
+                assignment = self._assignment(answer)
+                if assignment is not None:
+                    return self.card(assignment), answer
+        raise AuditError(f"{number} is no answer of {safe_repr(self.reviewer)} that stands")
 
     def reveal(self, card: Card) -> Reveal:
         """What was hidden while the reviewer made up his mind."""
@@ -156,7 +156,7 @@ class Session:
         answers = known.answers if known else []
         return Reveal(
             given=item.given,
-            opinion=item.opinion,
+            model_probability=item.model_probability,
             cause=item.cause,
             reasons=item.reasons,
             other_policy=self.cards.policy(item.other_policy) if item.other_policy else None,
@@ -164,7 +164,7 @@ class Session:
                 Opinion(answer.reviewer, answer.answer, answer.stage, answer.at, answer.comment)
                 for answer in answers
             ),
-            verdict=verdict_of(answers),
+            outcome=outcome_of(answers),
             panes=self.cards.with_quotes(card),
         )
 
@@ -191,7 +191,7 @@ def checked_name(reviewer: str) -> str:
     name = reviewer.strip()
     if not name or len(name) > MAX_REVIEWER_CHARACTERS or not name.isprintable():
         raise AuditError(
-            f"reviewer: {shown(reviewer)} must be a name of 1 to {MAX_REVIEWER_CHARACTERS} printable characters"
+            f"reviewer: {safe_repr(reviewer)} must be a name of 1 to {MAX_REVIEWER_CHARACTERS} printable characters"
         )
     return name
 

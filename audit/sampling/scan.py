@@ -25,7 +25,7 @@ MOST_SUSPECTS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opinions:
+class ModelOutputs:
     """What models say of N records: probabilities (N, K) out of fold; area under the margin (N, K) and an encoder's vectors (N, H)
     where they are at hand."""
 
@@ -55,7 +55,7 @@ class ScanResult:
 def scan_records(
     records: Sequence[Record],
     taxonomy: Taxonomy,
-    opinions: Opinions,
+    opinions: ModelOutputs,
     *,
     gold: Sequence[Record] | None = None,
     sizes: Sizes | None = None,
@@ -75,7 +75,7 @@ def scan_records(
     annotators = tuple(record.annotator for record in records)
     ranking = rank_cells(cells, neighbours, margins=opinions.margins, annotators=annotators)
     alike = near_duplicate_groups(texts, threshold=ALIKE, seed=seed)
-    found = contradictions(cells, alike, ranking.suspicion)
+    found = contradictions(cells, alike, ranking.p_label_error)
     times = [parse_timestamp(record.labelled_at).timestamp() if record.labelled_at else None for record in records]
     findings = Findings(records, taxonomy, ranking, duplicates, found, drifts(cells, annotators, times))
     maker = ItemMaker(findings)

@@ -18,7 +18,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import AuditError, StorageError
 from .items import ANSWERS, STAGES, Answer
 
@@ -83,7 +83,7 @@ class Journal:
                 f"{self.path}: is no journal of format {FORMAT} (found {found[1]}); move it away"
             )
         if (damage := self._pragma("quick_check")) != "ok":
-            raise AuditError(f"{self.path}: is damaged ({shown(damage)}); restore it from a copy")
+            raise AuditError(f"{self.path}: is damaged ({safe_repr(damage)}); restore it from a copy")
 
     def _pragma(self, name: str) -> Any:
         return self.database.execute(f"PRAGMA {name}").fetchone()[0]
@@ -132,7 +132,7 @@ class Journal:
             "SELECT reviewer, record, policy, answer FROM answers WHERE number = ?", (undo.undoes,)
         ).fetchone()
         if found is None or found[:3] != (undo.reviewer, undo.record, undo.policy) or found[3] == "undo":
-            raise AuditError(f"undoes: {undo.undoes} is no answer of {shown(undo.reviewer)} on this cell")
+            raise AuditError(f"undoes: {undo.undoes} is no answer of {safe_repr(undo.reviewer)} on this cell")
         if self.database.execute("SELECT 1 FROM answers WHERE undoes = ?", (undo.undoes,)).fetchone():
             raise AuditError(f"undoes: answer {undo.undoes} is already taken back")
 
@@ -239,7 +239,7 @@ def _statements(script: str) -> Iterator[str]:
 
 def _row(answer: Answer) -> dict[str, Any]:
     if answer.answer not in ANSWERS or answer.stage not in STAGES:
-        raise AuditError(f"{shown(answer.answer)} in stage {shown(answer.stage)} is no answer")
+        raise AuditError(f"{safe_repr(answer.answer)} in stage {safe_repr(answer.stage)} is no answer")
     if (answer.answer == "undo") != (answer.undoes is not None):
         raise AuditError('undoes: goes with the answer "undo" and with no other')
     if len(answer.comment) > MAX_COMMENT_CHARACTERS:
@@ -255,7 +255,7 @@ def _row(answer: Answer) -> dict[str, Any]:
             and not value.isascii()
             and value != value.encode("utf-8", "replace").decode()
         ):
-            raise AuditError(f"{field}: {shown(value)} holds half a surrogate pair")
+            raise AuditError(f"{field}: {safe_repr(value)} holds half a surrogate pair")
     return row
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import AuditError
 from ...core.files import atomic_path
 from ...data.records.record import Record, record_to_row
@@ -27,7 +27,7 @@ CREATE TABLE records (row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duplicat
 CREATE INDEX records_duplicates ON records (duplicates);
 CREATE TABLE items (
   number INTEGER PRIMARY KEY, record TEXT NOT NULL, policy TEXT NOT NULL, given INTEGER NOT NULL, cause TEXT NOT NULL,
-  suspicion REAL NOT NULL, opinion REAL NOT NULL, value REAL NOT NULL, settles INTEGER NOT NULL, other_policy TEXT,
+  p_label_error REAL NOT NULL, opinion REAL NOT NULL, value REAL NOT NULL, duplicate_count INTEGER NOT NULL, other_policy TEXT,
   other_record TEXT, reasons TEXT NOT NULL, share REAL NOT NULL, known INTEGER);
 CREATE INDEX items_value ON items (cause, value DESC, number);
 CREATE INDEX items_cell ON items (record, policy);
@@ -37,10 +37,10 @@ _COLUMNS = (
     "policy",
     "given",
     "cause",
-    "suspicion",
+    "p_label_error",
     "opinion",
     "value",
-    "settles",
+    "duplicate_count",
     "other_policy",
     "other_record",
     "reasons",
@@ -121,7 +121,7 @@ class Scan:
             raise AuditError(f"{self.path}: is damaged ({error}); scan again") from error
         if self.about.get("format") != FORMAT:
             raise AuditError(
-                f"{self.path}: has format {shown(self.about.get('format'))}, this version reads {FORMAT}; scan again"
+                f"{self.path}: has format {safe_repr(self.about.get('format'))}, this version reads {FORMAT}; scan again"
             )
         self.taxonomy = Taxonomy.from_json(self.about["taxonomy"])
 
@@ -155,7 +155,7 @@ class Scan:
             "SELECT row, id, duplicates, fields FROM records WHERE id = ?", (record_id,)
         ).fetchone()
         if row is None:
-            raise AuditError(f"{self.path}: has no record {shown(record_id)}")
+            raise AuditError(f"{self.path}: has no record {safe_repr(record_id)}")
         return StoredRecord(row[0], row[1], row[2], json.loads(row[3]))
 
     def records(self) -> Iterator[StoredRecord]:

@@ -1,12 +1,15 @@
 """What cleaning knows of single characters: what is drawn for them, and what they look like."""
 
 import json
+import re
 import unicodedata
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
+
+from ...core.invisible import INVISIBLE
 
 Codes = npt.NDArray[np.unsignedinteger]
 Positions = npt.NDArray[np.signedinteger]
@@ -17,12 +20,8 @@ Spans = tuple[Codes, Positions, Positions]
 SPACE, NEWLINE = 0x20, 0x0A
 _LINE_BREAKS = frozenset("\n\r\v\f\x85\u2028\u2029")
 _DROPPED_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Me"))
-# Nothing is drawn for these, though their categories are those of letters, marks and symbols.
-_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufffc") | {
-    chr(code)
-    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-    for code in range(first, last + 1)
-}
+# Some of these have the categories of letters, marks and symbols.
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _ACCENTS_USED_AS_APOSTROPHES = frozenset("\u00b4\u0384\u1ffd")
 # One character of 10 MB must not become 18: longer compatibility forms stay as they are.
 _LONGEST_EXPANSION = 4
@@ -49,7 +48,7 @@ def expand(character: str) -> str:
         return "\n"
     if character in "\t\u2800":  # U+2800 is a Braille cell without a dot
         return " "
-    if character in _UNSEEN or unicodedata.category(character) in _DROPPED_CATEGORIES:
+    if _INVISIBLE.match(character) or unicodedata.category(character) in _DROPPED_CATEGORIES:
         return ""
     letter = _confusables()["always"].get(character)
     if letter is not None:

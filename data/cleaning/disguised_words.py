@@ -10,7 +10,7 @@ import unicodedata
 import numpy as np
 
 from .characters import Codes, Mask, Positions, Spans
-from .spelling import breaks, is_word, read_ones
+from .spelling import decode_ones, find_split_words, is_word
 
 _LETTERS = str.maketrans("0345789@$!", "oeastbgasi")
 # A "1" is an l before a vowel at the start, between vowels and after letters that l follows, after a vowel but for "in";
@@ -41,7 +41,7 @@ _ADDRESS = re.compile(r"@[A-Za-z0-9-]*\.[A-Za-z]")
 
 def may_be_disguised(text: str) -> bool:
     """Whether `read_disguised` has anything to look at in `text`."""
-    return bool(_STAND_IN.search(text) or _SET_APART.search(text) or breaks(text))
+    return bool(_STAND_IN.search(text) or _SET_APART.search(text) or find_split_words(text))
 
 
 def read_disguised(codes: Codes, starts: Positions, ends: Positions) -> tuple[Spans, bool]:
@@ -51,7 +51,7 @@ def read_disguised(codes: Codes, starts: Positions, ends: Positions) -> tuple[Sp
     if _SET_APART.search(text):
         kept = np.flatnonzero(_without_separators(text))
         text = _decode(codes[kept])
-    if broken := breaks(text):
+    if broken := find_split_words(text):
         kept = np.delete(kept, broken)
         text = _decode(codes[kept])
     if kept.size == codes.size and not _STAND_IN.search(text):
@@ -92,7 +92,7 @@ def _reading(word: str) -> str | None:
         return None
     letters = word.translate(_LETTERS)
     if sum(map(str.isalpha, word)) >= 2 and not _counts(word) and not _NO_LETTERS.search(word):
-        listed = read_ones(letters)
+        listed = decode_ones(letters)
         if listed is not None:
             return listed
     return _ONE_IS_L.sub("l", letters).replace("1", "i") if _is_disguised(word) else None

@@ -42,7 +42,7 @@ def is_word(word: str) -> bool:
     return word.lower() in known_words()
 
 
-def breaks(text: str) -> list[int]:
+def find_split_words(text: str) -> list[int]:
     """Positions of the characters of `text` that break a word in pieces; of words that overlap the longest counts."""
     pieces = [match.span() for match in itertools.islice(_PIECE.finditer(text), _MOST_PIECES_READ)]
     known = known_words()
@@ -90,7 +90,7 @@ def _words_from(
             yield first, last
 
 
-def read_ones(word: str) -> str | None:
+def decode_ones(word: str) -> str | None:
     """The word of the list that `word`, which may hold the digit 1 for i or l, stands for; None if there is none."""
     parts = word.split("1")
     if len(parts) - 1 > _MOST_ONES:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.files import atomic_path, sha256_file
 from ..taxonomy import Taxonomy
@@ -150,6 +150,6 @@ def _checked(row: RawRow, taxonomy: Taxonomy | None, *, seen: set[bytes]) -> Rec
     record = record_from(row.fields, taxonomy)
     key = hashlib.blake2b(record.id.encode("utf-8"), digest_size=16).digest()
     if key in seen:
-        raise RecordError(f"id: {shown(record.id)} was already the id of an earlier row")
+        raise RecordError(f"id: {safe_repr(record.id)} was already the id of an earlier row")
     seen.add(key)
     return record

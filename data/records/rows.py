@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.extras import require
 from .record import BODY_FIELDS
@@ -123,7 +123,7 @@ def _json_row(number: int, line: bytes) -> RawRow:
     except ValueError as error:
         return RawRow(number, None, line, f"not valid JSON: {error}")
     if not isinstance(value, dict):
-        return RawRow(number, None, line, f"{shown(value)} is not a JSON object")
+        return RawRow(number, None, line, f"{safe_repr(value)} is not a JSON object")
     return RawRow(number, value, line)
 
 
@@ -244,7 +244,7 @@ def _without_apostrophe(cell: str) -> str:
 
 
 def _check_columns(columns: list[str], *, name: str, body: bool) -> None:
-    listed = shown(", ".join(columns), limit=200)
+    listed = safe_repr(", ".join(columns), limit=200)
     if len(set(columns)) < len(columns):
         raise RecordError(f"{name}: a column name is given twice among {listed}; rename one")
     needs = (("id", ("id",)), (", ".join(BODY_FIELDS), BODY_FIELDS))
@@ -267,7 +267,7 @@ def _parquet_rows(path: Path, body: bool) -> Iterator[RawRow]:
                 number += batch.num_rows
     except (arrow.ArrowException, OSError) as error:
         raise RecordError(
-            f"{path}: damaged or cut short ({shown(str(error), limit=200)}); fetch or write it again"
+            f"{path}: damaged or cut short ({safe_repr(str(error), limit=200)}); fetch or write it again"
         ) from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NoReturn
 
-from ...core.display import shown
+from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ..taxonomy import Taxonomy
 
@@ -15,7 +15,7 @@ ALL_OTHERS = "*"
 
 def wrong(field: str, value: object, wanted: str) -> RecordError:
     """Return the error for a value of the wrong kind."""
-    return RecordError(f"{field}: {shown(value)} is not {wanted}")
+    return RecordError(f"{field}: {safe_repr(value)} is not {wanted}")
 
 
 def strict_json(text: str) -> Any:
@@ -35,7 +35,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"the key {shown(name)} is given twice")
+                raise ValueError(f"the key {safe_repr(name)} is given twice")
             seen.add(name)
     return value
 
@@ -44,7 +44,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def moment(value: str) -> datetime:
+def parse_timestamp(value: str) -> datetime:
     """Return an ISO 8601 date or date and time as a moment; one without a time zone counts as UTC.
 
     :raises ValueError: if it is neither.
@@ -71,7 +71,7 @@ def policy_ids(given: Mapping[str, Any], field: str, taxonomy: Taxonomy | None) 
         if not isinstance(item, str) or not item:
             raise wrong(field, item, "a policy id")
         if item in seen:
-            raise RecordError(f"{field}: {shown(item)} is given twice")
+            raise RecordError(f"{field}: {safe_repr(item)} is given twice")
         if taxonomy is not None and item != ALL_OTHERS and item not in taxonomy:
             raise RecordError(f"{field}: {taxonomy.explain_unknown(item)}")
         seen.add(item)
@@ -95,7 +95,7 @@ def read_evidence(
         if quotes is None:
             continue
         if policy not in labels:
-            raise RecordError(f"evidence: {shown(policy)} is not among the record's labels")
+            raise RecordError(f"evidence: {safe_repr(policy)} is not among the record's labels")
         if not isinstance(quotes, Sequence) or isinstance(quotes, str):
             raise wrong(f"evidence.{policy}", quotes, "a list of quotes")
         for quote in quotes:
@@ -103,7 +103,7 @@ def read_evidence(
                 raise wrong(f"evidence.{policy}", quote, "a quote")
             if quote not in document:
                 raise RecordError(
-                    f"evidence.{policy}: {shown(quote)} does not stand in the document as quoted"
+                    f"evidence.{policy}: {safe_repr(quote)} does not stand in the document as quoted"
                 )
         evidence[policy] = tuple(quotes)
     return evidence
@@ -120,7 +120,7 @@ def read_text(given: Mapping[str, Any], field: str) -> str | None:
     return value
 
 
-def read_moment(given: Mapping[str, Any], field: str) -> str | None:
+def read_timestamp(given: Mapping[str, Any], field: str) -> str | None:
     """Read a field that holds a date or a date and time, if it is there, in ISO 8601.
 
     :raises RecordError: if it holds something else.
@@ -132,7 +132,7 @@ def read_moment(given: Mapping[str, Any], field: str) -> str | None:
     if text is None:
         return None
     try:
-        moment(text)
+        parse_timestamp(text)
     except ValueError:
         raise wrong(field, text, "an ISO date such as 2026-03-31") from None
     return text
@@ -145,4 +145,4 @@ def from_json_text(field: str, value: Any) -> Any:
     try:
         return strict_json(value)
     except ValueError as error:
-        raise RecordError(f"{field}: {shown(value)} is not JSON ({error})") from error
+        raise RecordError(f"{field}: {safe_repr(value)} is not JSON ({error})") from error

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...core.extras import require
+from ...core.invisible import FORMAT_CHARACTERS
 
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
@@ -15,7 +16,7 @@ CANDIDATE_RECALL = 0.999
 """How surely a pair just at the threshold must become a candidate."""
 
 _BATCH_TEXTS = 512
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_INVISIBLE = re.compile(f"[{FORMAT_CHARACTERS}]")
 # Scripts written without spaces would make words of whole clauses: there each letter is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")

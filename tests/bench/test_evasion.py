@@ -13,8 +13,8 @@ from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.record import parse_record
 from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
-from merchantguard.serve.preprocess import read_texts
-from merchantguard.train.evaluation.metrics import any_violation
+from merchantguard.serve.preprocess import encode_texts
+from merchantguard.core.decisions import any_violation
 
 TEXT = "Buy crimson lanterns here\nShipped overnight with tracking and without questions"
 
@@ -73,5 +73,5 @@ def test_without_cleaning_a_scorer_reads_texts_as_they_are(tiny_base: Path) -> N
     )
     hidden = "crim\u200bson"
     with without_cleaning():
-        assert read_texts([hidden], tokenizer)[0].clean.text == hidden
-    assert read_texts([hidden], tokenizer)[0].clean.text == "crimson"
+        assert encode_texts([hidden], tokenizer)[0].clean.text == hidden
+    assert encode_texts([hidden], tokenizer)[0].clean.text == "crimson"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from ...core.decisions import calibrate
 from ...core.errors import RunError
 
 Floats = NDArray[np.float64]
@@ -56,7 +57,7 @@ class Calibration:
         values = np.asarray(logits, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(self.scale):
             raise ValueError(f"logits have shape {values.shape}; expected (N, {len(self.scale)})")
-        return expit(self.scale * values + self.bias).astype(np.float32)
+        return calibrate(values, self.scale, self.bias)
 
     def to_json(self) -> dict[str, list[float]]:
         """Lists of numbers, exact: `from_json` gives back the same bits."""

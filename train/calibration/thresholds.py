@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...core.decisions import any_violation
 from ...core.errors import RunError
-from ..evaluation.metrics import any_violation
 from .precision_threshold import BlockCertificate, allowed_errors, certify_block, lower_bound
 
 Floats = NDArray[np.float64]

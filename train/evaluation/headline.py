@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.decisions import any_violation
 from . import metrics
 from .bootstrap import cluster_weights, weighted_auroc, weighted_average_precision, weighted_share
 from .breakdown import compliant_records, flagged_cells
@@ -54,7 +55,7 @@ def headline(
         for k in range(predictions.policies)
     ]
     judged = known.any(axis=1)
-    some = metrics.any_violation(np.where(known, probabilities, 0.0))
+    some = any_violation(np.where(known, probabilities, 0.0))
     violating = np.asarray(((labels > 0) & known).any(axis=1))
 
     def alarm(limits: Floats) -> Any:

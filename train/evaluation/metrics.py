@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
+from ...core.decisions import any_violation
 from ...core.extras import require
 
 Floats = NDArray[np.float64]
@@ -52,13 +53,6 @@ def any_violation_auroc(probabilities: ArrayLike, labels: ArrayLike, known: Arra
     if violates.all() or not violates.any():
         return float("nan")
     return float(roc_auc_score(violates, any_violation(np.where(mask, scores, 0.0))[heard]))
-
-
-def any_violation(probabilities: ArrayLike) -> Floats:
-    """Probability (N,) that some policy is violated, from (N, K), were they independent: 1 - product(1 - p)."""
-    scores = np.minimum(np.asarray(probabilities, dtype=np.float64), 1.0 - 1e-12)
-    some: Floats = -np.expm1(np.log1p(-scores).sum(axis=1))
-    return some
 
 
 def review_limits(probabilities: ArrayLike, review: ArrayLike, any_review: float) -> Floats:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.display import visible
 from ...core.extras import require
 from ...data.taxonomy import Taxonomy
 from ..evaluation.compare import DECISIONS
-from .page import visible, write_page
+from .page import write_page
 from .table import HEADLINE, WIDTH, new_table
 
 _SHOWN_RECORDS = 300
@@ -104,7 +105,12 @@ def write_comparison(path: Path, comparison: Mapping[str, Any], taxonomy: Taxono
     :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
     """
     changed = [
-        dict(row, id=visible(row["id"], 120), domain=visible(row["domain"], 120), text=visible(row["text"]))
+        dict(
+            row,
+            id=visible(row["id"], 120),
+            domain=visible(row["domain"], 120),
+            text=visible(row["text"], 700),
+        )
         for row in comparison["changed"][:_SHOWN_RECORDS]
     ]
     figures = [{"name": name, **comparison["headline"][key]} for key, name in HEADLINE]

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,14 +11,6 @@ from typing import Any
 
 from ...core.extras import require
 from ...core.files import write_text
-
-# Marks that reorder or hide the text around them: shown by their code point, never obeyed.
-_HIDING = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffc\ud800-\udfff"
-    "\U000e0000-\U000e0fff]"
-)
-_MARKS_IN_A_ROW = 4
 
 
 def write_page(
@@ -61,19 +52,6 @@ def content_policy(scripts: Sequence[str]) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def visible(text: str, limit: int = 700) -> str:
-    """`text` cut to `limit` characters, its hiding and reordering marks written out as ⟨U+202E⟩."""
-    cut = text if len(text) <= limit else text[:limit] + "…"
-    written = _HIDING.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", cut)
-    result: list[str] = []
-    marks = 0
-    for character in written:
-        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
-        if marks <= _MARKS_IN_A_ROW:
-            result.append(character)
-    return "".join(result)
 
 
 def _resource(name: str, package: str = __package__) -> str:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.display import visible
 from ...data.taxonomy import Taxonomy
 from ..calibration.platt_scaling import Calibration
 from ..calibration.thresholds import PolicyThreshold, ReviewCertificate
 from ..evaluation.predictions import Predictions
 from . import charts
-from .page import visible, write_page
+from .page import write_page
 
 _SLICE_ROWS = 15
 _VALUE_CHARACTERS = 300
@@ -137,7 +138,9 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 def _shown_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics with what merchants wrote made visible and bounded."""
     errors = {
-        kind: [dict(entry, id=visible(entry["id"], 120), text=visible(entry["text"])) for entry in entries]
+        kind: [
+            dict(entry, id=visible(entry["id"], 120), text=visible(entry["text"], 700)) for entry in entries
+        ]
         for kind, entries in metrics["errors"].items()
     }
     return {**metrics, "errors": errors}

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from ....core.inert import visible
+from ....core.display import visible_line
 from ...estimation.estimates import Estimates
 from .. import wording
 from ..card import Card, Pane, Reveal
@@ -24,7 +24,7 @@ def pane_text(pane: Pane, part: Excerpt, role: str = "") -> Text:
     """A record's text with its marks, under a line that says which one it is."""
     record = pane.record
     pieces = (role, record.id, record.domain or "", record.country or "")
-    text = Text(" · ".join(visible(piece) for piece in pieces if piece) + "\n\n", style="dim")
+    text = Text(" · ".join(visible_line(piece) for piece in pieces if piece) + "\n\n", style="dim")
     if part.start:
         text.append(f"… {part.start:,} characters before\n\n", style="dim italic")
     for segment in part.segments:
@@ -56,8 +56,8 @@ def policy_text(card: Card) -> Text:
         for kind, words in kinds:
             text.append(words, style=_STYLES[kind])
             text.append("\n")
-    if settles := wording.settles_words(card):
-        text.append(f"\nAn answer {settles}.\n", style="italic")
+    if duplicate_count := wording.duplicates_words(card):
+        text.append(f"\nAn answer {duplicate_count}.\n", style="italic")
     return text
 
 
@@ -67,14 +67,14 @@ def reveal_text(reveal: Reveal) -> Text:
     text.append("the data say    ", style="dim")
     text.append(f"{wording.given_words(reveal)}\n", style="bold")
     text.append("the model       ", style="dim")
-    text.append(f"{reveal.opinion:.1%}\n", style="bold")
+    text.append(f"{reveal.model_probability:.1%}\n", style="bold")
     text.append("in the queue as ", style="dim")
     text.append(f"{wording.CAUSE_WORDS[reveal.cause]}\n")
     if reveal.other_policy is not None:
         text.append("perhaps meant   ", style="dim")
         text.append(f"{reveal.other_policy.title}\n")
     for line in wording.reason_lines(reveal):
-        text.append(f"· {visible(line)}\n")
+        text.append(f"· {visible_line(line)}\n")
     text.append("\n")
     text.append_text(opinions_text(reveal))
     return text
@@ -86,10 +86,10 @@ def opinions_text(reveal: Reveal) -> Text:
     for answer, opinions in wording.sides(reveal.opinions):
         text.append(f"{wording.ANSWER_WORDS[answer]}\n", style="bold")
         for opinion in opinions:
-            text.append(f"· {visible(opinion.reviewer)}\n")
+            text.append(f"· {visible_line(opinion.reviewer)}\n")
             if opinion.comment:
-                text.append(f"  “{visible(opinion.comment)}”\n", style="italic")
-    text.append(f"so far: {wording.verdict_words(reveal.verdict)}\n", style="dim")
+                text.append(f"  “{visible_line(opinion.comment)}”\n", style="italic")
+    text.append(f"so far: {wording.outcome_words(reveal.outcome)}\n", style="dim")
     return text
 
 

@@ -18,8 +18,8 @@ from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from ....core.display import visible_line
 from ....core.errors import AuditError, MerchantGuardError, StorageError
-from ....core.inert import visible
 from ...sampling.mix import Mix
 from ...storage.items import AnswerKind
 from ...storage.journal import Journal
@@ -40,7 +40,7 @@ _STATIC = {
 }
 
 
-class Desk:
+class SessionRegistry:
     """The sessions of all reviewers who use this server, and the item that each looks at."""
 
     def __init__(
@@ -99,16 +99,16 @@ class Desk:
         self._sessions.clear()
 
 
-def make_app(desk: Desk, *, port: int) -> Application:
+def make_app(registry: SessionRegistry, *, port: int) -> Application:
     """The application, behind its guard."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        registry.close()
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
-    pages = Pages(desk)
+    pages = Pages(registry)
     app.get("/static/{name}")(static_file)
     app.get("/")(pages.start)
     app.post("/reviewer")(pages.choose)
@@ -133,8 +133,8 @@ async def static_file(name: str) -> Response:
 class Pages:
     """What each address answers. All are coroutines: one thread, to which the sessions' databases belong."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, registry: SessionRegistry) -> None:
+        self._registry = registry
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -142,16 +142,16 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters["visible"] = visible
-        environment.globals.update(wording=wording, token=desk.token)
+        environment.filters["visible"] = visible_line
+        environment.globals.update(wording=wording, token=registry.token)
         self._environment = environment
 
     def _page(self, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(self._environment.get_template(template).render(**values), status_code=status)
 
     def _name(self, request: Request) -> str | None:
-        if self._desk.reviewer is not None:
-            return self._desk.reviewer
+        if self._registry.reviewer is not None:
+            return self._registry.reviewer
         try:
             return checked_name(unquote(request.cookies.get(_COOKIE, "")))
         except AuditError:
@@ -163,7 +163,7 @@ class Pages:
         :raises AuditError: if the form is not from a page of this server, or nobody has said who reviews.
         """
         name = self._name(request)
-        if not secrets.compare_digest(token.encode(), self._desk.token.encode()):
+        if not secrets.compare_digest(token.encode(), self._registry.token.encode()):
             raise AuditError("this page is from an earlier start of the server: load it again")
         if name is None:
             raise AuditError("say who you are first")
@@ -171,13 +171,13 @@ class Pages:
 
     async def start(self, request: Request) -> Response:
         """Ask who reviews."""
-        if self._desk.reviewer is not None:
+        if self._registry.reviewer is not None:
             return _to("/review")
         return self._page("start.html.j2", name=self._name(request) or "")
 
     async def choose(self, name: Annotated[str, Form()], token: Annotated[str, Form()]) -> Response:
         """Remember who reviews in this browser."""
-        if not secrets.compare_digest(token.encode(), self._desk.token.encode()):
+        if not secrets.compare_digest(token.encode(), self._registry.token.encode()):
             raise AuditError("this page is from an earlier start of the server: load it again")
         response = _to("/review")
         response.set_cookie(_COOKIE, quote(checked_name(name)), httponly=True, samesite="strict")
@@ -188,8 +188,8 @@ class Pages:
         name = self._name(request)
         if name is None:
             return _to("/")
-        session = self._desk.session(name)
-        card = self._desk.current(name)
+        session = self._registry.session(name)
+        card = self._registry.current(name)
         if card is None:
             return self._page("finished.html.j2", session=session, progress=session.progress())
         opinions = session.reveal(card).opinions if card.stage == "adjudication" else ()
@@ -200,7 +200,7 @@ class Pages:
         name = self._name(request)
         if name is None:
             return _to("/")
-        session = self._desk.session(name)
+        session = self._registry.session(name)
         card, _ = session.answered(number)
         reveal = session.reveal(card)
         return self._card(
@@ -218,8 +218,8 @@ class Pages:
         name = self._name(request)
         if name is None:
             return _to("/")
-        session = self._desk.session(name)
-        card = session.answered(answered)[0] if answered else self._desk.current(name)
+        session = self._registry.session(name)
+        card = session.answered(answered)[0] if answered else self._registry.current(name)
         if card is None or not 0 <= side < len(card.panes):
             raise AuditError("the item of this text is no longer shown")
         if not answered:
@@ -240,7 +240,7 @@ class Pages:
         name = self._checked(request, token)
         if answer not in wording.KEYS.values():
             raise AuditError(f"{answer} is no answer to an item")
-        number = self._desk.answer(name, item, answer)
+        number = self._registry.answer(name, item, answer)
         return _to("/review" if number is None or answer == "skip" else f"/answered/{number}")
 
     async def comment(
@@ -252,15 +252,15 @@ class Pages:
     ) -> Response:
         """Write a comment on the item that is shown."""
         name = self._checked(request, token)
-        session = self._desk.session(name)
-        card = session.answered(answered)[0] if answered else self._desk.current(name)
+        session = self._registry.session(name)
+        card = session.answered(answered)[0] if answered else self._registry.current(name)
         if card is not None and comment.strip():
             session.answer(card, "comment", comment.strip())
         return _to(f"/answered/{answered}" if answered else "/review")
 
     async def undo(self, request: Request, token: Annotated[str, Form()]) -> Response:
         """Take the latest answer back."""
-        self._desk.undo(self._checked(request, token))
+        self._registry.undo(self._checked(request, token))
         return _to("/review")
 
     async def explain(self, _: Request, error: Exception) -> Response:
@@ -276,7 +276,7 @@ def _to(path: str) -> Response:
     return RedirectResponse(path, status_code=303)
 
 
-def serve(desk: Desk, *, port: int, tell: Callable[[str], None]) -> None:
+def serve(registry: SessionRegistry, *, port: int, tell: Callable[[str], None]) -> None:
     """Serve until interrupted, on the loopback address only.
 
     :param port: 0 takes a free one; `tell` is given the address.
@@ -293,7 +293,7 @@ def serve(desk: Desk, *, port: int, tell: Callable[[str], None]) -> None:
             ) from error
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            make_app(desk, port=port), log_level="warning", access_log=False, server_header=False
+            make_app(registry, port=port), log_level="warning", access_log=False, server_header=False
         )
         tell(f"http://127.0.0.1:{port}/")
         uvicorn.Server(config).run(sockets=[listener])

@@ -26,7 +26,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def _item(record: str, policy: str, given: bool = True, **fields: Any) -> Item:
-    return replace(Item(record, policy, given, "wrong_positive", suspicion=0.9, opinion=0.1), **fields)
+    return replace(Item(record, policy, given, "wrong_positive", p_label_error=0.9, model_probability=0.1), **fields)
 
 
 def _answer(record: str, policy: str, kind: AnswerKind, reviewer: str = "ann", **fields: Any) -> Answer:
@@ -67,7 +67,7 @@ def test_tables_count_what_was_decided(write_audit: Callable[..., Path]) -> None
     folder = write_audit(ROWS, ITEMS, ANSWERS, duplicates=[0, 1, 1, 2])
     scan, journal = Scan(folder), Journal(folder)
     tables = audit_tables(scan, journal.answers())
-    assert [(c.record, c.policy, c.new, c.twin_of) for c in tables.changes] == [
+    assert [(c.record, c.policy, c.new, c.duplicate_of) for c in tables.changes] == [
         ("a", "crimson", False, None),
         ("a", "walrus", True, None),
     ]
@@ -98,7 +98,7 @@ def test_the_page_shows_hostile_text_and_runs_none_of_it(
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     for raw in ("<script>alert", "<img src=x", "<b>eve", "<i>d</i>", "\u202e"):
         assert raw not in page
-    for shown in ("&lt;script&gt;alert(1)", "⟨U+202E⟩", "&lt;b&gt;eve", "&lt;i&gt;d"):
+    for shown in ("&lt;script&gt;alert(1)", "⟨RLO⟩", "&lt;b&gt;eve", "&lt;i&gt;d"):
         assert shown in page
     assert "default-src &#39;none&#39;" in page
     for text in ("Wrong positive", "Krippendorff", "All suspects are decided.", 'data-spec="spec-errors"'):

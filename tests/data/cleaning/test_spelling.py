@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merchantguard.data.cleaning.spelling import breaks, known_words, read_ones
+from merchantguard.data.cleaning.spelling import decode_ones, find_split_words, known_words
 from merchantguard.data.cleaning.text import clean
 
 
@@ -46,12 +46,12 @@ def test_any_known_word_is_found_between_signs_that_stand_between_no_words(
     word: str, data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(1, len(word) - 1))
-    assert breaks(f"{word[:place]}~{word[place:]}") == [place]
+    assert find_split_words(f"{word[:place]}~{word[place:]}") == [place]
 
 
 @given(st.sampled_from(sorted(word for word in known_words() if 1 <= word.count("i") + word.count("l") <= 3)))
 def test_ones_are_read_as_a_word(word: str) -> None:
-    reading = read_ones(word.replace("i", "1").replace("l", "1"))
+    reading = decode_ones(word.replace("i", "1").replace("l", "1"))
     assert reading in known_words()
 
 
@@ -60,4 +60,4 @@ def test_the_list_is_lower_case_ascii_and_sorted() -> None:
 
 
 def test_junk_is_read_only_so_far() -> None:
-    assert len(breaks("gam~bling " * 60_000)) <= 50_000
+    assert len(find_split_words("gam~bling " * 60_000)) <= 50_000

@@ -18,7 +18,7 @@ from merchantguard.train.calibration.thresholds import (
     thresholds_from_json,
     thresholds_to_json,
 )
-from merchantguard.train.evaluation.metrics import any_violation
+from merchantguard.core.decisions import any_violation
 
 PREVALENCE, SEPARATION = 0.1, 4.0
 

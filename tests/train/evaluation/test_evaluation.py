@@ -12,7 +12,7 @@ from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.precision_threshold import BlockCertificate
 from merchantguard.train.calibration.thresholds import PolicyThreshold, ReviewCertificate
 from merchantguard.train.evaluation.evaluate import evaluate, format_table
-from merchantguard.train.evaluation.metrics import any_violation
+from merchantguard.core.decisions import any_violation
 from merchantguard.train.evaluation.predictions import Predictions
 
 

@@ -14,7 +14,7 @@ from merchantguard.train.calibration.thresholds import fit_thresholds
 from merchantguard.train.evaluation.evaluate import evaluate
 from merchantguard.train.evaluation.predictions import Predictions
 from merchantguard.train.report.charts import precision_recall_points, training_charts
-from merchantguard.train.report.page import content_policy, visible
+from merchantguard.train.report.page import content_policy
 from merchantguard.train.report.report import write_report
 
 MARKUP = "</script><img src=x onerror=alert(1)><!--<script>{{ 7*7 }}&amp;\"'"
@@ -130,7 +130,7 @@ def test_the_policy_allows_the_scripts_that_are_there_and_no_other(page: Page) -
 
 def test_hostile_text_shows_as_text(page: Page) -> None:
     assert MARKUP in page.text
-    assert "pay⟨U+202E⟩gnp.exe⟨U+2066⟩ zero⟨U+200B⟩width" in page.text
+    assert "pay⟨RLO⟩gnp.exe⟨LRI⟩ zero⟨ZWSP⟩width" in page.text
     assert "A" * 600 + "…" in page.text
     assert "A" * 601 not in page.text
     assert "Run <b>one</b>" in page.text
@@ -168,19 +168,6 @@ def test_a_run_without_violations_or_log_still_reports(tmp_path: Path) -> None:
     parsed.feed((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "No violation is below its review threshold." in parsed.text
     assert "#training" not in [a.get("href") for _, a in parsed.elements]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\nb\tc é 漢 😀", "a\nb\tc é 漢 😀"),
-        ("\u202e\x07\ud800", "⟨U+202E⟩⟨U+0007⟩⟨U+D800⟩"),
-        ("e" + "\u0301" * 500, "e" + "\u0301" * 4),
-        ("x" * 800, "x" * 700 + "…"),
-    ],
-)
-def test_visible_takes_the_power_out_of_marks(text: str, shown: str) -> None:
-    assert visible(text) == shown
 
 
 def test_curve_points_end_at_full_recall_and_skip_policies_without_violations() -> None:

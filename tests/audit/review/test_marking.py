@@ -1,14 +1,10 @@
-"""Merchant text shown so that nothing in it acts, and the marks in it."""
+"""The marks in a merchant's text, and which part of a long one is shown."""
 
-import unicodedata
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from merchantguard.audit.review.excerpt import excerpt
 from merchantguard.audit.review.marking import Mark, differences, policy_words, quotes, segments
-from merchantguard.core.inert import inert, visible
 from merchantguard.data.taxonomy import Policy, Taxonomy
 
 TAXONOMY = Taxonomy(
@@ -18,46 +14,6 @@ TAXONOMY = Taxonomy(
         Policy("walrus", "Walrus goods", "prohibited", "ivory", "none"),
     ),
 )
-
-
-@given(st.text())
-def test_nothing_that_acts_unseen_is_left(text: str) -> None:
-    shown = "".join(piece for piece, _ in inert(text))
-    for character in shown:
-        category = unicodedata.category(character)
-        assert category not in ("Cc", "Cs") or character in "\n\t"
-        assert unicodedata.bidirectional(character) not in (
-            "LRE",
-            "RLE",
-            "LRO",
-            "RLO",
-            "PDF",
-            "LRI",
-            "RLI",
-            "FSI",
-            "PDI",
-        )
-    assert visible(text).isprintable() or any(
-        unicodedata.category(c) in ("Cn", "Co", "Zs", "Cf") for c in text
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a\u202egnp.exe\u202c", "a⟨RLO⟩gnp.exe⟨PDF⟩"),
-        ("v\u200dape v\ufe0fape", "v⟨ZWJ⟩ape v⟨VS16⟩ape"),
-        ("\x1b[31mred\x00", "⟨U+001B⟩[31mred⟨U+0000⟩"),
-        ("a" + "\u0301" * 50, "a" + "\u0301" * 3 + "⟨+47 marks⟩"),
-        ("half \ud83d pair", "half ⟨U+D83D⟩ pair"),
-        ("line\r\nline\ttab", "line\nline\ttab"),
-        # What belongs in emoji and in other scripts stays.
-        ("👨\u200d👩 ❤\ufe0f می\u200cخواهم", "👨\u200d👩 ❤\ufe0f می\u200cخواهم"),
-        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
-    ],
-)
-def test_what_is_unseen_becomes_a_symbol(text: str, expected: str) -> None:
-    assert "".join(piece for piece, _ in inert(text)) == expected
 
 
 @given(

@@ -1,0 +1,27 @@
+"""The characters that nothing is drawn for, in one table; each constant goes between the brackets of a regular expression.
+
+Merchants hide words with them. Cleaning drops all of them, near-duplicates are compared without the format characters,
+and what shows a text to people shows a symbol in their place.
+"""
+
+FORMAT_CHARACTERS = (
+    "\u00ad\u034f"  # soft hyphen, combining grapheme joiner
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
+    "\u180e\u200b-\u200d\u2060-\u2065\u206a-\u206f\ufeff"  # spaces and joiners without width
+)
+"""Characters without width that join, part or reorder the ones beside them."""
+
+FILLERS = "\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+"""Letters without a shape: of Hangul and Khmer."""
+
+VARIATION_SELECTORS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""They choose the shape of the character before them."""
+
+PLACEHOLDERS = "\ufff9-\ufffc"
+"""Marks of annotations, and of objects that stand in no plain text."""
+
+TAGS = "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+"""Tags, and what else is reserved beside them to be ignored."""
+
+INVISIBLE = FORMAT_CHARACTERS + FILLERS + VARIATION_SELECTORS + PLACEHOLDERS + TAGS
+"""All of them. Control characters and line breaks are not: nothing is drawn for them either, but they act."""
