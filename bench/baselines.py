@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from merchantguard.data.augmentation.quotes import compliant_passages, quote_records
 from merchantguard.data.cleaning.text import clean
-from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
 from merchantguard.data.records.record import Record, label_matrix
+from merchantguard.data.shipped import SHIPPED, phrase_records
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.evaluation.metrics import macro_average_precision
 

@@ -1,10 +1,14 @@
-"""Where the corpus lies that is shipped with the package, and what is in it.
+"""The records that are shipped with the package: the corpus, and the phrasebook, whose short texts teach the words of a trade.
+
+Phrases are only trained on, never held out. The shipped ones are labelled by the shipped taxonomy; under another one
+they say something only of the policies that are worded alike in both.
 
 `python -m merchantguard.data.shipped` prints the counts that the corpus's README gives.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,16 +17,19 @@ from .records.readers import read_records
 from .records.record import Record
 from .taxonomy import Taxonomy, load_taxonomy
 
+SHIPPED = "shipped"
+"""Names the shipped phrasebook where files are named."""
+
 
 def corpus_paths() -> list[Path]:
     """Return the files of the shipped corpus, in order.
 
     :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
     """
-    return shipped_files("corpus")
+    return _shipped_files("corpus")
 
 
-def shipped_files(name: str) -> list[Path]:
+def _shipped_files(name: str) -> list[Path]:
     """The record files of `data/NAME/`, in order.
 
     :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
@@ -32,6 +39,41 @@ def shipped_files(name: str) -> list[Path]:
     if not paths or not all(path.is_file() for path in paths):
         raise RecordError(f"the shipped {name} is not at {folder}; install merchantguard again, unpacked")
     return sorted(paths)
+
+
+def phrase_records(entries: Sequence[str], taxonomy: Taxonomy) -> list[Record]:
+    """The phrases of all `entries`, record files or `SHIPPED`, in order, labelled by `taxonomy`.
+
+    :raises RecordError: naming file and row, at the first that cannot be used.
+    """
+    found: list[Record] = []
+    for entry in entries:
+        if entry == SHIPPED:
+            shipped = load_taxonomy()
+            phrases = read_records(_shipped_files("phrasebook"), shipped, strict=True).records
+            found += [r for phrase in phrases if (r := _carried_over(phrase, shipped, taxonomy)) is not None]
+        else:
+            found += read_records([Path(entry)], taxonomy, strict=True).records
+    return found
+
+
+def phrase_files(entries: Sequence[str]) -> list[Path]:
+    """The files that `phrase_records` reads."""
+    return [
+        path
+        for entry in entries
+        for path in (_shipped_files("phrasebook") if entry == SHIPPED else [Path(entry)])
+    ]
+
+
+def _carried_over(phrase: Record, shipped: Taxonomy, taxonomy: Taxonomy) -> Record | None:
+    """The phrase under another taxonomy; None where it says nothing of that one's policies."""
+    same = {policy.id for policy in shipped.policies if policy in taxonomy.policies}
+    known = same - set(phrase.unknown)
+    if not known:
+        return None
+    labels = tuple(policy for policy in phrase.labels if policy in known)
+    return replace(phrase, labels=labels, unknown=tuple(p for p in taxonomy.ids if p not in known))
 
 
 def describe_corpus(records: Sequence[Record], taxonomy: Taxonomy) -> str:

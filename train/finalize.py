@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import read_json, sha256_file, write_json, write_text
-from ..data.phrasebook_files import phrase_records
+from ..data.shipped import phrase_records
 from ..data.taxonomy import Taxonomy
 from . import run_files as names
 from .batching.dataset import SplitRecords

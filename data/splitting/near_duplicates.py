@@ -4,8 +4,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from ...core.extras import require
 from ...core.invisible import FORMAT_CHARACTERS
@@ -22,30 +24,11 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 
-class DisjointSets:
-    """Union-find over the numbers 0 to n - 1 (Tarjan 1975), with path halving."""
-
-    def __init__(self, size: int) -> None:
-        self._parents = list(range(size))
-
-    def find(self, item: int) -> int:
-        """Return the number that stands for the item's set."""
-        parents = self._parents
-        while parents[item] != item:
-            parents[item] = parents[parents[item]]
-            item = parents[item]
-        return item
-
-    def unite(self, first: int, second: int) -> None:
-        """Make one set of the two that the items are in."""
-        low, high = sorted((self.find(first), self.find(second)))
-        self._parents[high] = low
-
-    def groups(self) -> np.ndarray:
-        """Return group numbers, int64 (n,), counted from 0 in the order of first sight."""
-        numbers: dict[int, int] = {}
-        roots = (self.find(item) for item in range(len(self._parents)))
-        return np.array([numbers.setdefault(root, len(numbers)) for root in roots], dtype=np.int64)
+def group_numbers(sets: Any) -> np.ndarray:
+    """Group numbers, int64 (n,), of a `DisjointSet` over 0 to n - 1, counted from 0 in the order of first sight."""
+    numbers: dict[int, int] = {}
+    roots = (sets[item] for item in range(len(sets)))
+    return np.array([numbers.setdefault(root, len(numbers)) for root in roots], dtype=np.int64)
 
 
 def words(text: str) -> list[str]:
@@ -80,13 +63,13 @@ def near_duplicate_groups(
     """
     if not 0.0 < threshold <= 1.0:
         raise ValueError(f"threshold: {threshold} must be above 0 and at most 1")
-    sets = DisjointSets(len(texts))
+    sets = DisjointSet(range(len(texts)))
     # Equal texts first: they cost one dictionary, while in an index they would propose all their pairs.
     firsts: dict[str, int] = {}
     for number, text in enumerate(texts):
         key = " ".join(words(text)) or text
         if (first := firsts.setdefault(key, number)) != number:
-            sets.unite(first, number)
+            sets.merge(first, number)
     keys = list(firsts)
     numbers = list(firsts.values())
 
@@ -95,11 +78,11 @@ def near_duplicate_groups(
         return shingles(keys[position].split(" "))
 
     for newer, older in _candidates(keys, threshold=threshold, seed=seed, permutations=permutations):
-        if sets.find(numbers[newer]) == sets.find(numbers[older]):
+        if sets.connected(numbers[newer], numbers[older]):
             continue
         if jaccard(shingles_of(newer), shingles_of(older)) >= threshold:
-            sets.unite(numbers[newer], numbers[older])
-    return sets.groups()
+            sets.merge(numbers[newer], numbers[older])
+    return group_numbers(sets)
 
 
 def band_count(threshold: float, permutations: int) -> int:

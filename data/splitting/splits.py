@@ -9,13 +9,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from ...core.display import safe_repr
 from ...core.errors import SplitError
+from ..records.fingerprint import fingerprint_records
 from ..records.record import Record, label_matrix
 from ..records.schema import parse_timestamp
 from ..taxonomy import Taxonomy
-from .near_duplicates import DisjointSets, near_duplicate_groups
+from .near_duplicates import group_numbers, near_duplicate_groups
 from .stratify import assign_groups
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -76,7 +78,7 @@ class SplitManifest:
                 f"{len(missing)} records of the split manifest are not in the data, {safe_repr(missing[0])} "
                 "first; give the data files that were split"
             )
-        if _texts_digest([by_id[record_id] for record_id in wanted]) != self.texts:
+        if fingerprint_records([by_id[i] for i in sorted(wanted)], texts_only=True) != self.texts:
             raise SplitError("the texts are not the ones that were split; split the records again")
         return {name: [by_id[record_id] for record_id in ids] for name, ids in self.ids.items()}
 
@@ -124,9 +126,8 @@ def make_splits(
         members[names[group]].append(record)
     ids = {name: [record.id for record in split] for name, split in members.items()}
     _check_filled(ids, fractions, groups=count)
-    return _sealed(
-        seed=seed, fractions=dict(fractions), by_time=by_time, ids=ids, texts=_texts_digest(records)
-    )
+    texts = fingerprint_records(records, texts_only=True)
+    return _sealed(seed=seed, fractions=dict(fractions), by_time=by_time, ids=ids, texts=texts)
 
 
 def record_groups(records: Sequence[Record], *, threshold: float = 0.7, seed: int = 0) -> np.ndarray:
@@ -134,20 +135,14 @@ def record_groups(records: Sequence[Record], *, threshold: float = 0.7, seed: in
 
     :return: group numbers, int64 (N,), counted from 0 in the order of first sight.
     """
-    sets = DisjointSets(len(records))
+    sets = DisjointSet(range(len(records)))
     firsts: dict[tuple[str, object], int] = {}
     duplicates = near_duplicate_groups([record.text for record in records], threshold=threshold, seed=seed)
     for position, record in enumerate(records):
-        sets.unite(firsts.setdefault(("text", int(duplicates[position])), position), position)
+        sets.merge(firsts.setdefault(("text", int(duplicates[position])), position), position)
         if domain := _plain_domain(record.domain):
-            sets.unite(firsts.setdefault(("domain", domain), position), position)
-    return sets.groups()
-
-
-def policies_without_positives(records: Sequence[Record], taxonomy: Taxonomy) -> tuple[str, ...]:
-    """Return the policies that no record carries: nothing can be learnt or measured of them."""
-    carried = {policy for record in records for policy in record.labels}
-    return tuple(policy for policy in taxonomy.ids if policy not in carried)
+            sets.merge(firsts.setdefault(("domain", domain), position), position)
+    return group_numbers(sets)
 
 
 def _in_order(records: Sequence[Record]) -> list[Record]:
@@ -250,15 +245,6 @@ def _group_counts(
     strata = np.zeros((count, columns.shape[1]), dtype=np.int64)
     np.add.at(strata, groups, columns)
     return np.bincount(groups, minlength=count), strata
-
-
-def _texts_digest(records: Sequence[Record]) -> str:
-    """Digest ids and texts, whatever the order of the records."""
-    digest = hashlib.sha256()
-    for record in sorted(records, key=lambda record: record.id):
-        text = hashlib.sha256(record.text.encode("utf-8", errors="surrogatepass")).hexdigest()
-        digest.update(f"{json.dumps(record.id)} {text}\n".encode())
-    return digest.hexdigest()
 
 
 def _sealed(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from merchantguard.core.errors import RecordError
-from merchantguard.data.phrasebook_files import SHIPPED, phrase_records
+from merchantguard.data.shipped import SHIPPED, phrase_records
 from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
 
 

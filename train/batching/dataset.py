@@ -1,7 +1,6 @@
 """From record files to labelled window tables, one per split."""
 
 import hashlib
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +9,17 @@ from pathlib import Path
 
 from ...core.errors import RunError
 from ...core.files import sha256_file
-from ...data.augmentation.description_records import description_records
 from ...data.augmentation.disguise import disguised_copies
 from ...data.augmentation.quotes import compliant_passages, quote_records
-from ...data.phrasebook_files import phrase_files, phrase_records
+from ...data.records.fingerprint import fingerprint_records
 from ...data.records.readers import read_records
 from ...data.records.record import Record, label_matrix
-from ...data.shipped import corpus_paths
-from ...data.splitting.splits import SplitManifest, make_splits
+from ...data.shipped import corpus_paths, phrase_files, phrase_records
+from ...data.splitting.splits import SPLITS, SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
 from ...data.windows import WindowTokenizer
 from ..settings import DataSettings, ModelSettings
 from .window_table import Labelled, build_window_table, open_window_table
-
-SPLIT_NAMES = ("train", "validation", "calibration", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +35,9 @@ class SplitRecords:
     """Bad rows that were left out."""
 
     def data_hash(self) -> str:
-        """SHA-256 over ids, texts and labels of every split: what the run was trained and judged on."""
-        digest = hashlib.sha256()
-        for name in SPLIT_NAMES:
-            for r in self.records.get(name, []):
-                row = [name, r.id, r.text, r.labels, r.unknown]
-                digest.update(json.dumps(row, ensure_ascii=True).encode("ascii"))
-        return digest.hexdigest()
+        """SHA-256 over the records of every split: what the run is trained and evaluated on."""
+        parts = [fingerprint_records(self.records.get(name, [])) for name in SPLITS]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | None) -> SplitRecords:
@@ -87,15 +79,14 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
 def training_records(
     records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
 ) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook, the
-    taxonomy's own wording, and disguised copies of these short ones; and the rows of which an epoch takes one
+    """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook,
+    and disguised copies of these short ones; and the rows of which an epoch takes one
     (`Labelled.versions`): a passage and its copies, or as many phrases as take turns and theirs.
 
     :raises RecordError: if a file of the phrasebook cannot be used.
     """
     quotes = quote_records(records) if settings.quotes else []
     passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
-    described = description_records(taxonomy) if settings.descriptions else []
     phrases = phrase_records(settings.phrasebook, taxonomy)
     random.Random(seed).shuffle(phrases)
     turns = [
@@ -103,7 +94,7 @@ def training_records(
         for start in range(0, len(phrases), settings.phrase_turns)
     ]
     groups = [[record] for record in records]
-    for short in [*([one] for one in (*quotes, *passages, *described)), *turns]:
+    for short in [*([one] for one in (*quotes, *passages)), *turns]:
         groups.append([*short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)])
     ends = list(accumulate(map(len, groups)))
     versions = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]

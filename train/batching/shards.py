@@ -73,15 +73,6 @@ def table_key(tokenizer: WindowTokenizer, tokenizer_file: Path, *parts: Any) -> 
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def texts_hash(records: Sequence[Record]) -> str:
-    """SHA-256 over ids, texts and labels of records, in order."""
-    digest = hashlib.sha256()
-    for record in records:
-        row = [record.id, record.text, list(record.labels), list(record.unknown)]
-        digest.update(json.dumps(row, ensure_ascii=True).encode("ascii"))
-    return digest.hexdigest()
-
-
 def stream_labelled(
     records: Iterable[Record],
     taxonomy: Taxonomy,

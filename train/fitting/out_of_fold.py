@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...core.errors import AuditError, RunError
 from ...core.extras import require
 from ...core.files import atomic_path
+from ...data.records.fingerprint import fingerprint_records
 from ...data.records.record import Record, label_matrix
 from ...data.splitting.splits import make_splits, record_groups
 from ...data.splitting.stratify import assign_groups
@@ -149,11 +150,8 @@ def _assign(
 
 def _mark(records: Sequence[Record], taxonomy: Taxonomy, settings: Settings, folds: int) -> str:
     """Identifies all that decides what the folds come to."""
-    digest = hashlib.sha256(json.dumps(taxonomy.to_json(), sort_keys=True).encode())
-    for r in records:
-        row = [r.id, r.text, r.domain, r.labels, r.unknown, {k: list(v) for k, v in r.evidence.items()}]
-        digest.update(json.dumps(row, ensure_ascii=True).encode("ascii"))
-    return hashlib.sha256(f"{fingerprint(settings, digest.hexdigest())} {folds}".encode()).hexdigest()
+    training = fingerprint(settings, fingerprint_records(records))
+    return hashlib.sha256(json.dumps([training, taxonomy.to_json(), folds]).encode()).hexdigest()
 
 
 def _train(

@@ -40,15 +40,6 @@ def test_each_copy_is_a_version_of_its_passage() -> None:
         assert any(rows[copy].text != rows[passage].text for copy in copies)
 
 
-def test_descriptions_have_copies_too() -> None:
-    rows, versions = training_records(
-        RECORDS, TAXONOMY, DataSettings(descriptions=True, disguised_copies=1), seed=0
-    )
-    assert versions == [(0,), (1,), (2, 3), (4, 5)]
-    assert [rows[row].text for row in (2, 4)] == ["powders", "flour"]
-    assert [row.labels for row in rows[2:]] == [("drugs",), ("drugs",), (), ()]
-
-
 def test_phrases_take_turns_and_each_has_its_copy(tmp_path: Path) -> None:
     path = tmp_path / "phrases.jsonl"
     path.write_text(
