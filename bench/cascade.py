@@ -29,9 +29,9 @@ from merchantguard.data.records.record import Record
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 from merchantguard.serve import EvidenceOptions, Scorer
-from merchantguard.serve.bundle import read_bundle
+from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.cascade import Cascade, least_loss
-from merchantguard.serve.preprocess import read_texts
+from merchantguard.serve.preprocess import encode_texts
 
 STREAM_VIOLATIONS = 0.02
 NO_EVIDENCE = EvidenceOptions(spans=0)
@@ -73,7 +73,7 @@ def stream(sets: dict[str, list[Record]], *, size: int) -> list[Record]:
 
 def outcome(cascade: Cascade, scorer: Scorer, records: Sequence[Record]) -> dict[str, float | None]:
     """Shares of the compliant and of the violating records that the first stage clears."""
-    cleared = np.array(cascade.clears(read_texts([record.text for record in records], scorer.tokenizer)))
+    cleared = np.array(cascade.clears(encode_texts([record.text for record in records], scorer.tokenizer)))
     violating = np.array([bool(record.labels) for record in records])
     return {
         "records": len(records),

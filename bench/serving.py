@@ -39,7 +39,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from merchantguard.core.errors import MerchantGuardError
 from merchantguard.core.files import write_json
-from merchantguard.serve.bundle import TOKENIZER, Bundle, read_bundle
+from merchantguard.serve.bundle import TOKENIZER, Bundle
+from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.engine.workers import usable_cores
 from merchantguard.serve.scorer import load_tokenizer
 from merchantguard.train.run import load_run

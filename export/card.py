@@ -1,9 +1,10 @@
-"""The model card of a bundle, made of what bundle.json says."""
+"""The model card of a bundle."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict
 
 from ..serve.cascade import least_loss
+from ..train.evaluation.figures import Evaluation
 from ..train.report.card import (
     CERTIFIED,
     LIMITS,
@@ -15,6 +16,7 @@ from ..train.report.card import (
     table,
     whole_record,
 )
+from .document import BundleDocument
 
 _USE = """\
 Scores a merchant's own text (a site, a listing, an application) against {count} policies: a calibrated
@@ -29,8 +31,8 @@ assessment = scorer.assess("text of the merchant")
 
 Any language with ONNX Runtime and a tokenizer library can score with it: cut the cleaned text into windows of
 {window_tokens} tokens that overlap by {stride_tokens}, {pooling}, then
-probability = sigmoid(scale * logit + bias), with scale and bias from `bundle.json`. A graph with an output
-`contributions` (window, token, policy) also says what each token adds to a logit."""
+probability = sigmoid(scale * logit + bias), with scale and bias from `bundle.json`. The output
+`contributions` of a graph (window, token, policy), where it has one, is what each token adds to a logit."""
 
 _POOLING = {
     "max": "take the maximum logit per policy over the windows",
@@ -38,25 +40,32 @@ _POOLING = {
 }
 
 
-def model_card(document: Mapping[str, Any]) -> str:
-    """Markdown of the model card; `document` is bundle.json with its parity figures."""
-    rows = document["policies"]
-    facts = {**document, "count": len(rows), "pooling": _POOLING[document["pooling"]]}
+def model_card(document: BundleDocument) -> str:
+    """Markdown of the model card."""
+    run, metrics = document.run, document.run.metrics.get("test", {})
+    facts = {
+        "name": run.name,
+        "count": len(run.taxonomy),
+        "window_tokens": run.window_tokens,
+        "stride_tokens": run.stride_tokens,
+        "max_windows": run.max_windows,
+        "pooling": _POOLING[run.pooling],
+    }
     sections = [
-        f"# {plain(document['name'])} (version {plain(document['version'])})",
+        f"# {plain(run.name)} (version {plain(run.version)})",
         _USE.format_map(facts),
         "## What it was made from",
-        f"{origin(document['base'])}\n- records: SHA-256 {plain(document['data_hash'])}",
+        f"{origin(run.base.to_json())}\n- records: SHA-256 {plain(run.data_hash)}",
         "## Figures",
-        *figures(document["metrics"]),
+        *figures(metrics),
         "## Slices",
-        *slices(document["metrics"]),
+        *slices(metrics),
         "## Policies and thresholds",
-        policies(rows),
+        policies(document.rules.to_json()["policies"]),
         CERTIFIED + " The certificates are in `bundle.json`.",
-        *_whole_record(document),
+        *([] if run.any_review is None else [whole_record(run.any_review.threshold, asdict(run.any_review))]),
         "## The graphs",
-        _parity(document["parity"]),
+        _parity(document),
         *_variants(document),
         "## Limits",
         LIMITS.format_map(facts),
@@ -64,48 +73,45 @@ def model_card(document: Mapping[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _whole_record(document: Mapping[str, Any]) -> list[str]:
-    """What is said of the limit on the probability of any violation, where the bundle has one."""
-    if "any_violation" not in document:
-        return []
-    limit = document["any_violation"]
-    return [whole_record(limit["review"], limit["review_certificate"])]
-
-
-def _parity(found: Iterable[Mapping[str, Any]]) -> str:
+def _parity(document: BundleDocument) -> str:
     rows = (
         (
-            f"`{parity['graph']}`",
-            f"{parity['max_difference']:.1e}",
-            f"{parity['texts']} texts, {parity['windows']} windows",
+            f"`{parity.graph}`",
+            f"{parity.max_difference:.1e}",
+            "none" if (apart := parity.max_attribution_difference) is None else f"{apart:.1e}",
+            f"{parity.texts} texts, {parity.windows} windows",
         )
-        for parity in found
+        for parity in document.parity
     )
-    return "Largest difference of a probability from the trained model's, every decision alike:\n\n" + table(
-        ("graph", "difference", "on"), rows
+    return (
+        "Largest differences from the trained model, of a probability and of what a token adds to a logit; every "
+        "decision is the same:\n\n" + table(("graph", "probability", "attribution", "on"), rows)
     )
 
 
-def _variants(document: Mapping[str, Any]) -> list[str]:
-    """The variants beside the plain graph, and those that did not pass."""
-    lines = []
-    for variant in document.get("variants", []):
-        line = f"- `{variant['name']}`: `{variant['graph']}` by {variant['engine']} in {variant['precision']}"
-        if gate := variant.get("gate"):
-            line += (
-                f"; against float32 on {gate['records']} held-out records {gate['decisions_agreeing']:.2%} of the "
-                f"decisions agree, macro average precision {gate['macro_average_precision']:.4f} for "
-                f"{gate['macro_average_precision_fp32']:.4f}; calibrated and certified anew"
-            )
-        lines.append(line)
-    lines += [
-        f"- `{each['name']}` is left out: {plain(each['reason'])}"
-        for each in document.get("variants_left_out", [])
+def _variants(document: BundleDocument) -> list[str]:
+    """The variants beside the plain graph, those that are left out, and the cascade."""
+    lines = [
+        *_passed(document),
+        *(f"- `{each.name}` is left out: {plain(each.reason)}" for each in document.left_out),
     ]
-    if stage := document.get("first_stage"):
-        least = least_loss(len(stage["violating_scores"]), stage["confidence"])
+    if stage := document.cascade:
+        least = least_loss(len(stage.violating_scores), stage.confidence)
         lines.append(
-            f"- a cascade can be switched on: its first stage, `{stage['graph']}`, certifies a loss of {least:.1%} of "
+            f"- a cascade can be switched on: its first stage, `{stage.graph}`, certifies a loss of {least:.1%} of "
             "violating texts at least"
         )
     return ["Variants that the scorer may choose from:", "\n".join(lines)] if lines else []
+
+
+def _passed(document: BundleDocument) -> Iterator[str]:
+    for each in document.variants:
+        variant, gate = each.variant, each.gate
+        line = f"- `{variant.name}`: `{variant.graph}` by {variant.engine} in {variant.precision}"
+        if gate is not None:
+            line += (
+                f"; against float32 on {gate.records} held-out records {gate.decisions_agreeing:.2%} of the "
+                f"decisions agree, macro average precision {gate.macro_average_precision:.4f} compared with "
+                f"{gate.macro_average_precision_fp32:.4f}; it has its own calibration and certificates"
+            )
+        yield line

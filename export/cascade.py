@@ -1,14 +1,12 @@
 """The first stage of a cascade: a cheap graph that scores suspicion, and the scores that certify what it may lose.
 
-It is the n-gram branch the model has anyway or, better, one fitted to tell violating texts from compliant ones on
-records of the stream that will be scored: the corpus's compliant merchants are near misses, a stream's are not.
+It is the model's own n-gram branch or, better, one fitted to tell violating texts from compliant ones on records of
+the stream that will be scored: the corpus's compliant merchants are near misses, those of a stream are not.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +14,10 @@ import torch
 from ..core.errors import RecordError
 from ..data.records.record import Record
 from ..data.windows import WindowTokenizer
-from ..serve.bundle import Bundle
-from ..serve.cascade import first_stage_scores
-from ..serve.engine.batching import WindowRunner
-from ..serve.engine.onnx_model import OUTPUTS, OnnxModel
-from ..serve.engine.workers import Workers
-from ..serve.preprocess import read_texts
+from ..serve.bundle import Bundle, CascadeStage
+from ..serve.cascade import StageScorer
+from ..serve.engine.onnx_model import OUTPUTS
+from ..serve.preprocess import encode_texts
 from ..serve.scorer import load_tokenizer
 from ..train.evaluation.predictions import Predictions
 from ..train.model.ngram_branch import NgramBranch
@@ -35,51 +31,53 @@ from .merge import example_inputs
 FIRST_STAGE = "model.first.onnx"
 
 _BUCKETS = 131_072
-# Inverse regularisation. Of 3, 10, 30 and 100 what clears most of compliant texts that were held out.
+# Inverse regularisation: of 3, 10, 30 and 100 the one that clears most held-out compliant texts.
 _STRENGTH = 10.0
 _FITTED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class StageData:
-    """Records of a stream: what a first stage is fitted on, and violating ones of other merchants that certify it."""
+    """Records of a stream: those that a first stage is fitted on, and violating ones of other merchants to certify it."""
 
     fitted: Sequence[Record]
     certifying: Sequence[Record]
 
     @classmethod
     def divide(cls, records: Iterable[Record], run: LoadedRun) -> "StageData":
-        """All compliant records and those of half of the violating merchants to fit on. Merchants of the run's calibration
-        and test splits are left out, as are records without labels that were not judged for every policy.
+        """Fit on all compliant records and on half of the violating merchants, certify by the other half.
 
-        :raises RecordError: if nothing is left of one of the kinds.
+        Merchants of the run's calibration and test splits are left out, and so are records without a violation that
+        are not labelled for every policy.
+
+        :raises RecordError: if no record of one of the kinds is left.
         """
         held = {name for split in ("calibration", "test") for name in _names(run, split)}
         usable = [
             r for r in records if r.id not in held and r.domain not in held and (r.labels or not r.unknown)
         ]
         fitted = [
-            record for record in usable if not record.labels or _place(_merchant(record)) < _FITTED_SHARE
+            record for record in usable if not record.labels or _position(_merchant(record)) < _FITTED_SHARE
         ]
         certifying = [
-            record for record in usable if record.labels and _place(_merchant(record)) >= _FITTED_SHARE
+            record for record in usable if record.labels and _position(_merchant(record)) >= _FITTED_SHARE
         ]
         violating = sum(bool(record.labels) for record in fitted)
         if not violating or violating == len(fitted) or not certifying:
             raise RecordError(
-                f"the stream's records leave {violating} violating and {len(fitted) - violating} compliant ones to fit a "
-                f"first stage on and {len(certifying)} to certify it: give records of both kinds that the run did not "
-                "keep for calibration or test"
+                f"of the stream's records {violating} violating and {len(fitted) - violating} compliant ones are left to fit "
+                f"a first stage on, and {len(certifying)} to certify it: give records of both kinds that are not in the "
+                "run's calibration and test splits"
             )
         return cls(fitted, certifying)
 
 
 class BranchStage(torch.nn.Module):
-    """An n-gram branch's suspicion of a window, (B, 1): its only output or, of the model's own branch, its score of some
-    violation and half its highest policy.
+    """An n-gram branch's suspicion of a window, (B, 1).
 
-    Of gate, highest policy, logsumexp and sums of them this ranks compliant merchants by other writers lowest (AUROC
-    0.907; gate alone 0.894, highest policy alone 0.853).
+    It is the branch's only output or, for the model's own branch with a gate, the gate's score plus half the score of
+    the highest policy. Of gate, highest policy, logsumexp and their sums this ranks out-of-distribution compliant
+    merchants lowest (AUROC 0.907; gate alone 0.894, highest policy alone 0.853).
     """
 
     def __init__(self, branch: NgramBranch, *, gated: bool) -> None:
@@ -95,26 +93,28 @@ class BranchStage(torch.nn.Module):
 
 
 def own_stage(merged: PolicyModel) -> BranchStage | None:
-    """The model's own branch as a first stage; None where it has none."""
+    """The model's own n-gram branch as a first stage; None where it has none."""
     if merged.ngrams is None or merged.mixture is None:
         return None
     return BranchStage(merged.ngrams, gated=merged.mixture.gated)
 
 
-def fit_stage(records: Sequence[Record], tokenizer: WindowTokenizer, *, vocabulary: int) -> BranchStage:
-    """A first stage fitted on records with labels and without.
+def fit_stage(records: Sequence[Record], tokenizer: WindowTokenizer, vocabulary: int) -> BranchStage:
+    """A first stage fitted on violating and compliant records.
 
     :param vocabulary: number of token ids that the encoder knows.
     """
     special = sorted({tokenizer.pad_id, *tokenizer.encode("").windows[0].ids})
     branch = NgramBranch(vocabulary, _BUCKETS, 1, special)
-    readings = read_texts([record.text for record in records], tokenizer)
-    windows = [ids for reading in readings for ids in reading.ids]
+    texts = encode_texts([record.text for record in records], tokenizer)
+    windows = [ids for encoded in texts for ids in encoded.ids]
     targets = [
-        float(bool(r.labels)) for r, reading in zip(records, readings, strict=True) for _ in reading.ids
+        float(bool(record.labels))
+        for record, encoded in zip(records, texts, strict=True)
+        for _ in encoded.ids
     ]
     # Which window of a long violating record carries the violation is not known.
-    alone = [len(reading.ids) == 1 for reading in readings for _ in reading.ids]
+    alone = [len(encoded.ids) == 1 for encoded in texts for _ in encoded.ids]
     known = np.array(alone) | (np.array(targets) == 0)
     fit_ngrams(
         branch,
@@ -127,34 +127,31 @@ def fit_stage(records: Sequence[Record], tokenizer: WindowTokenizer, *, vocabula
     return BranchStage(branch, gated=False)
 
 
-def write_stage(stage: BranchStage, merged: PolicyModel, folder: Path) -> None:
-    """Write the graph of a first stage into the folder of a bundle."""
-    with quiet():
-        trace(stage, example_inputs(merged, batch=3, length=8), OUTPUTS["max"], folder / FIRST_STAGE)
+def write_cascade(
+    run: LoadedRun, merged: PolicyModel, bundle: Bundle, data: StageData | None
+) -> CascadeStage | None:
+    """Write the graph of a first stage into the folder of a bundle; None where there is none, or nothing certifies it.
 
-
-def stage_fields(run: LoadedRun, bundle: Bundle, certifying: Sequence[Record] = ()) -> dict[str, Any] | None:
-    """What bundle.json says of the first stage: the scores of violating texts that nothing was fitted on, of each
-    merchant the lowest, as texts of one merchant are no independent draws. None where there are none.
-
-    :param certifying: violating records beside those of the run's calibration split.
+    :param data: fits a first stage; without it the model's own branch is one.
     """
-    texts = [(merchant, text) for merchant, text in _violating(run)]
-    texts += [(_merchant(record), record.text) for record in certifying]
-    if not texts:
-        return None
-    model = OnnxModel(bundle.path / FIRST_STAGE, pooling="max", policies=1)
     tokenizer = load_tokenizer(bundle)
-    runner = WindowRunner(model, Workers(1), pad_id=tokenizer.pad_id, window_tokens=bundle.window_tokens)
-    scores = first_stage_scores(runner, read_texts([text for _, text in texts], tokenizer))
+    stage = own_stage(merged) if data is None else fit_stage(data.fitted, tokenizer, merged.vocabulary)
+    texts = _violating(run) + [(_merchant(each), each.text) for each in (data.certifying if data else ())]
+    if stage is None or not texts:
+        return None
+    with quiet():
+        trace(stage, example_inputs(merged, batch=3, length=8), OUTPUTS["max"], bundle.path / FIRST_STAGE)
+    scorer = StageScorer(bundle, FIRST_STAGE, workers=1, pad_id=tokenizer.pad_id)
+    scores = scorer.scores(encode_texts([text for _, text in texts], tokenizer))
+    return CascadeStage(FIRST_STAGE, run.settings.thresholds.confidence, _lowest(texts, scores.tolist()))
+
+
+def _lowest(texts: Sequence[tuple[str, str]], scores: Sequence[float]) -> tuple[float, ...]:
+    """The lowest score of each merchant, rising: texts of one merchant are not independent draws."""
     lowest: dict[str, float] = {}
-    for (merchant, _), score in zip(texts, scores.tolist(), strict=True):
+    for (merchant, _), score in zip(texts, scores, strict=True):
         lowest[merchant] = min(score, lowest.get(merchant, score))
-    return {
-        "graph": FIRST_STAGE,
-        "confidence": run.settings.thresholds.confidence,
-        "violating_scores": sorted(lowest.values()),
-    }
+    return tuple(sorted(lowest.values()))
 
 
 def _violating(run: LoadedRun) -> list[tuple[str, str]]:
@@ -162,7 +159,7 @@ def _violating(run: LoadedRun) -> list[tuple[str, str]]:
     held = _kept(run, "calibration")
     if held is None:
         return []
-    rows = np.flatnonzero(((held.labels > 0.5) & held.known).any(axis=1)).tolist()
+    rows = np.flatnonzero(held.labels.violating).tolist()
     return [(held.domains[row], held.texts[row]) for row in rows]
 
 
@@ -180,7 +177,7 @@ def _merchant(record: Record) -> str:
     return record.domain or record.id
 
 
-def _place(merchant: str) -> float:
-    """A number in [0, 1) that is always the same for a merchant."""
+def _position(merchant: str) -> float:
+    """A number in [0, 1) that is always the same for one merchant."""
     digest = hashlib.sha256(f"first stage:{merchant}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""Write the bundle of a run: ONNX graphs that passed the parity gate, and all that scoring needs."""
+"""Write the bundle of a run: ONNX graphs that pass the parity gate, and everything else that scoring needs."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ examples:
   merchantguard export runs/quickstart bundle/
   merchantguard export runs/quickstart bundle/ --stream labelled.jsonl
 
-exit status: 0 the bundle is written; anything else: it is not, and what was there before is unchanged.
+exit status: 0 if the bundle is written; anything else if it is not, and an older bundle is unchanged.
 """
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="also try an int8 graph: minutes more, and written only where it decides as float32 does",
+        help="also try an int8 graph: takes minutes more, and is written only if it decides as float32 does",
     )
     parser.add_argument(
         "--stream",
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         default=(),
-        help="labelled records like the texts that will be scored: fits the first stage of a cascade on them",
+        help="labelled records like the texts that will be scored, to fit the first stage of a cascade on",
     )
     parser.add_argument("--no-fused", action="store_true", help="write only model.onnx, no faster variant")
 

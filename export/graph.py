@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from ..core.extras import require
-from ..serve.engine.onnx_model import CONTRIBUTIONS, OUTPUTS
+from ..serve.engine.onnx_model import ATTRIBUTION_OUTPUT, OUTPUTS
 from ..train.model.policy_model import PolicyModel
-from .attribution import Explained, has_contributions
+from .attribution import Explained, has_attribution
 from .merge import example_inputs
 
 INPUTS = ("input_ids", "attention_mask")
 OPSET = 18
 
-# Protobuf cannot hold more than 2 GiB; beyond that the weights lie in a file of their own.
+# Protobuf cannot hold more than 2 GiB; larger weights go into a separate file.
 _LARGEST_PLAIN = 1_800_000_000
 _FUSABLE = ("bert", "roberta", "xlm-roberta", "distilbert")
 
@@ -46,11 +46,11 @@ def write_graph(merged: PolicyModel, path: Path) -> None:
 
 
 def _explained(merged: PolicyModel) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """The module to export and the names of its outputs: with what each token adds, where the model can say that."""
+    """The module to export and the names of its outputs: with the attribution, where the model can give it."""
     outputs = OUTPUTS[merged.pooling]
-    if not has_contributions(merged):
+    if not has_attribution(merged):
         return merged, outputs
-    return Explained(merged).eval(), (*outputs, CONTRIBUTIONS)
+    return Explained(merged).eval(), (*outputs, ATTRIBUTION_OUTPUT)
 
 
 def can_fuse(merged: PolicyModel) -> bool:
@@ -62,8 +62,8 @@ def can_fuse(merged: PolicyModel) -> bool:
 def write_fused_graph(merged: PolicyModel, path: Path) -> bool:
     """Write the graph with attention, GELU and layer norms fused for ONNX Runtime on a CPU.
 
-    The fusions know the patterns of the older tracing exporter with plain attention, not those of
-    torch.export. Returns False, and writes nothing, where they find no attention to fuse.
+    The fusions recognise the graphs of the older tracing exporter with plain attention, not those of
+    torch.export. Returns False, and writes nothing, if they find no attention to fuse.
     """
     optimizer = require("onnxruntime.transformers.optimizer", "export")
     encoder: Any = merged.encoder
@@ -94,8 +94,8 @@ def trace(
 ) -> None:
     """Write a module's graph by the older tracing exporter, with dynamic batch and sequence."""
     axes = {name: {0: "batch"} for name in outputs} | {name: {0: "batch", 1: "sequence"} for name in INPUTS}
-    if CONTRIBUTIONS in outputs:
-        axes[CONTRIBUTIONS] = axes[INPUTS[0]]
+    if ATTRIBUTION_OUTPUT in outputs:
+        axes[ATTRIBUTION_OUTPUT] = axes[INPUTS[0]]
     with torch.no_grad():
         torch.onnx.export(
             model,
@@ -110,7 +110,7 @@ def trace(
 
 
 def _strip(model: Any) -> None:
-    """Take out where in the source each node comes from: it doubles a small file and names local paths."""
+    """Remove each node's place in the source: it doubles the size of a small file and names local paths."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -128,7 +128,7 @@ def _weight_bytes(model: torch.nn.Module) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what the exporters say about themselves; the parity gate judges what they wrote."""
+    """Suppress what the exporters print and log; the parity gate checks what they write."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnxruntime.transformers")]
     loggers += [
         logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("fusion_")
@@ -137,7 +137,7 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        # The optimizer prints, and standard output is the command's own.
+        # The optimizer prints, and standard output belongs to the command.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield

@@ -8,7 +8,7 @@ import torch
 from ..core.errors import ParityError
 from ..train.model.policy_model import PolicyModel
 
-# Merged and unmerged weights round differently; what this means for probabilities the parity gate measures.
+# Merged and unmerged weights round differently; the parity gate measures what that does to probabilities.
 _LOGIT_TOLERANCE = 1e-3
 
 
@@ -28,11 +28,11 @@ def merge_adapter(model: PolicyModel) -> PolicyModel:
 
 
 def example_inputs(model: PolicyModel, *, batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask (batch, length), the same ones at each call; the second row is half padding."""
+    """Token ids and mask (batch, length), the same at each call; the second row is half padding."""
     encoder: Any = model.encoder
     vocabulary = encoder.get_input_embeddings().num_embeddings
     generator = torch.Generator().manual_seed(0)
-    # Not the first ids: padding and other special tokens stand there.
+    # Not the first ids, which are padding and other special tokens.
     input_ids = torch.randint(min(10, vocabulary - 1), vocabulary, (batch, length), generator=generator)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1:2, length // 2 :] = 0
@@ -47,4 +47,6 @@ def _check(model: PolicyModel, merged: PolicyModel) -> None:
         before, after = (before,), (after,)
     difference = max(float((old - new).abs().max()) for old, new in zip(before, after, strict=True))
     if not difference <= _LOGIT_TOLERANCE:
-        raise ParityError(f"merging the adapter moves a logit by {difference:.2g}: it was not merged right")
+        raise ParityError(
+            f"merging the adapter moves a logit by {difference:.2g}: it was not merged correctly"
+        )

@@ -1,28 +1,37 @@
-"""The gate of export: the graph must say what the trained model says, through the same scorer."""
+"""The gate of export: a graph must give what the trained model gives, through the same scorer."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..core.errors import ParityError
 from ..serve.assessment import Assessment
-from ..serve.engine.onnx_model import Ids, Outputs
+from ..serve.engine.batching import pad_windows
+from ..serve.engine.onnx_model import Floats, Ids, Model, Outputs
+from ..serve.preprocess import encode_texts
 from ..serve.scorer import Scorer
 from ..train.model.policy_model import PolicyModel
+from .attribution import Explained, has_attribution
 
 TOLERANCE = 1e-4
+"""Largest difference of a probability."""
+
+ATTRIBUTION_TOLERANCE = 1e-3
+"""Largest difference of what a token adds to a logit."""
 
 _ALONE = 8
+_ATTRIBUTED_WINDOWS = 32
+_WINDOWS_AT_ONCE = 8
 
 
 class TorchModel:
-    """The trained model in the place of the ONNX graph."""
+    """The trained model in place of the ONNX graph."""
 
     def __init__(self, model: PolicyModel) -> None:
         self._model = model.float().eval()
+        self._explained = Explained(self._model).eval() if has_attribution(self._model) else None
 
     @torch.no_grad()
     def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
@@ -33,28 +42,74 @@ class TorchModel:
         logits, scores = output
         return Outputs(logits.numpy(), scores.numpy())
 
+    @torch.no_grad()
+    def attribution(self, input_ids: Ids, attention_mask: Ids) -> Floats | None:
+        """What each token adds to each logit, (B, T, K); None where the model cannot say it."""
+        if self._explained is None:
+            return None
+        outputs = self._explained(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        return np.asarray(outputs[-1].numpy(), dtype=np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What the gate measured for one graph; every number but `texts` and `windows` is of probabilities."""
+    """What the gate measured for one graph.
+
+    :param max_difference: of a probability.
+    :param max_attribution_difference: of what a token adds to a logit; None where the graph does not give it.
+    """
 
     graph: str
     texts: int
     windows: int
     max_difference: float
     tolerance: float
+    max_attribution_difference: float | None = None
+    attribution_tolerance: float = ATTRIBUTION_TOLERANCE
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """Compares graphs with the trained model on the same texts.
+
+    :param trained: scores by `model`.
+    """
+
+    trained: Scorer
+    model: TorchModel
+    texts: Sequence[str]
+    tolerance: float = TOLERANCE
+
+    def run(self, exported: Scorer, model: Model, *, graph: str) -> Parity:
+        """Compare a graph with the trained model.
+
+        :param exported: scores by `model`.
+        :raises ParityError: if a probability or an attribution differs by more than its tolerance, or a decision differs.
+        """
+        bundle = self.trained.bundle
+        cases = parity_cases(self.texts, max_windows=bundle.max_windows, window_tokens=bundle.window_tokens)
+        texts, windows, largest = compare_scores(
+            self.trained, exported, cases, graph=graph, tolerance=self.tolerance
+        )
+        attribution = compare_attribution(self.model, model, self._batches(), graph=graph)
+        return Parity(graph, texts, windows, largest, self.tolerance, attribution)
+
+    def _batches(self) -> Iterator[tuple[Ids, Ids]]:
+        """Token ids and masks of windows spread over the texts, with padding."""
+        tokenizer = self.trained.tokenizer
+        windows = [ids for encoded in encode_texts(self.texts, tokenizer) for ids in encoded.ids]
+        chosen = windows[:: max(1, len(windows) // _ATTRIBUTED_WINDOWS)]
+        for start in range(0, len(chosen), _WINDOWS_AT_ONCE):
+            batch = chosen[start : start + _WINDOWS_AT_ONCE]
+            yield pad_windows(batch, tokenizer.pad_id, tokenizer.window_tokens)
 
 
 def parity_cases(texts: Sequence[str], *, max_windows: int, window_tokens: int) -> dict[str, list[list[str]]]:
-    """The texts that both models score, by case; each inner list is scored in one go.
+    """The texts that both models score, by case; each inner list is scored together.
 
-    Ragged batches of real texts, one text at a time, the empty text, and a text longer than is read.
+    Ragged batches of real texts, one text at a time, the empty text, and a text longer than the windows.
     """
-    # A token is seldom longer than this; the longest text must go past the last window.
+    # Few tokens are longer than this; the longest text must go past the last window.
     characters = 12 * max_windows * window_tokens
     joined = "\n".join(texts) or "word"
     longest = (joined + "\n") * (characters // (len(joined) + 1) + 1)
@@ -66,15 +121,15 @@ def parity_cases(texts: Sequence[str], *, max_windows: int, window_tokens: int) 
     }
 
 
-def check_parity(
+def compare_scores(
     trained: Scorer,
     exported: Scorer,
     cases: dict[str, list[list[str]]],
     *,
     graph: str,
     tolerance: float = TOLERANCE,
-) -> Parity:
-    """Compare the two scorers on every case.
+) -> tuple[int, int, float]:
+    """Compare two scorers on every case: numbers of texts and of windows, and the largest difference of a probability.
 
     :raises ParityError: if a probability differs by more than `tolerance`, or a decision differs.
     """
@@ -88,7 +143,33 @@ def check_parity(
                 largest = max(largest, _difference(expected, found, place, tolerance))
                 texts += 1
                 windows += found.windows
-    return Parity(graph=graph, texts=texts, windows=windows, max_difference=largest, tolerance=tolerance)
+    return texts, windows, largest
+
+
+def compare_attribution(
+    trained: TorchModel, exported: Model, batches: Iterator[tuple[Ids, Ids]], *, graph: str
+) -> float | None:
+    """The largest difference, over padded batches of windows, of what a token adds; None where neither gives it.
+
+    :raises ParityError: if it is above `ATTRIBUTION_TOLERANCE`, or only one of the two gives attribution.
+    """
+    largest: float | None = None
+    for inputs in batches:
+        expected, found = trained.attribution(*inputs), exported.run(*inputs).attribution
+        if expected is None and found is None:
+            continue
+        if expected is None or found is None:
+            raise ParityError(
+                f"{graph}: only the {'trained model' if found is None else 'graph'} gives attribution"
+            )
+        difference = float(np.abs(expected.astype(np.float64) - np.asarray(found)).max())
+        if not difference <= ATTRIBUTION_TOLERANCE:  # not a number fails too
+            raise ParityError(
+                f"{graph}: the attribution of a token differs from the trained model's by {difference:.2g}, more than "
+                f"{ATTRIBUTION_TOLERANCE:g}; no bundle is written"
+            )
+        largest = max(difference, largest or 0.0)
+    return largest
 
 
 def _difference(expected: Assessment, found: Assessment, place: str, tolerance: float) -> float:

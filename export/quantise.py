@@ -1,4 +1,4 @@
-"""The int8 graph: static scales, measured on held-out texts, so that a text's score does not depend on its neighbours."""
+"""The int8 graph: static scales, measured on held-out texts, so that a text's score does not depend on its batch."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,13 @@ Inputs = dict[str, np.ndarray]
 def write_int8_graph(
     merged: PolicyModel, plain: Path, path: Path, *, windows: Sequence[Sequence[int]], pad_id: int
 ) -> bool:
-    """Write the plain graph with its large matrix products in int8; False, and nothing, where it has none.
+    """Write the plain graph with its large matrix products in int8; returns False, and writes nothing, without any.
 
-    Weights get a scale for each column, activations one that is fixed by their range over `windows`. What leaves the
-    wide layer of a feed-forward block stays float32: its few huge values would take the whole scale (on MiniLM logits
-    end 0.11 from float32's in the mean instead of 0.32, macro average precision loses 0.04 points instead of 1.2).
+    Weights get a scale for each column, activations one that is fixed by their range over `windows`. The output of the
+    wide layer of a feed-forward block stays float32: its few huge values would take up the whole scale (on MiniLM logits
+    differ from float32's by 0.11 in the mean instead of 0.32, macro average precision loses 0.04 points instead of 1.2).
+
+    :param windows: token ids of windows that the scales are measured on.
     """
     onnx, quantization = require("onnx", "export"), require("onnxruntime.quantization", "export")
     shape_inference = require("onnxruntime.quantization.shape_inference", "export")

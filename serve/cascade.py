@@ -1,8 +1,8 @@
-"""A cheap first stage that clears what is surely compliant, with a certificate of what it may lose.
+"""A cheap first stage that clears what is surely compliant, with a certificate of how many violations it may lose.
 
-The first stage is the model's own n-gram branch: a thousandth of the encoder's arithmetic. Its score of a violating
-text falls below the limit with at most the stated probability: the limit is an order statistic of the scores of
-violating texts that nothing was fitted on (a tolerance limit; Wilks 1941), so no shape of their distribution is assumed.
+The first stage is an n-gram branch: a thousandth of the encoder's arithmetic. A violating text scores below the limit
+with at most the stated probability: the limit is an order statistic of the scores of violating texts that nothing was
+fitted on (a tolerance limit; Wilks 1941), so it assumes nothing about the shape of their distribution.
 """
 
 import math
@@ -12,20 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import BundleError
-from .bundle import Bundle, FirstStage
+from .bundle import Bundle, CascadeStage
 from .engine.batching import WindowRunner
 from .engine.onnx_model import Floats, OnnxModel
 from .engine.workers import Workers
-from .preprocess import Reading
+from .preprocess import EncodedText
 
-# Of the first stage one run is short: what it costs to start one counts for more.
+# A run of the first stage is short, so the cost of starting one counts for more.
 _BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class LossCertificate:
-    """With `confidence`, at most `loss` of violating texts score below `limit`: of the `violating` calibration texts
-    `below` did. `least` is the smallest loss that so many texts can certify."""
+    """With `confidence`, at most the share `loss` of violating texts scores below `limit`.
+
+    :param violating: number of violating calibration texts, of which `below` score below the limit.
+    :param least: the smallest loss that so many texts can certify.
+    """
 
     limit: float
     loss: float
@@ -35,12 +38,33 @@ class LossCertificate:
     least: float
 
 
+class StageScorer:
+    """Scores texts by the graph of a cascade's first stage. Threads may share it."""
+
+    def __init__(self, bundle: Bundle, graph: str, *, workers: int, pad_id: int) -> None:
+        """Open a graph in the folder of a bundle.
+
+        :raises BundleError: if it cannot be loaded.
+        """
+        model = OnnxModel(bundle.path / graph, pooling="max", policies=1, threads=1)
+        self._runner = WindowRunner(
+            model, Workers(workers), pad_id=pad_id, window_tokens=bundle.window_tokens
+        )
+
+    def scores(self, texts: Sequence[EncodedText]) -> Floats:
+        """Score (N,) of each text: that of its most suspicious window."""
+        windows = [ids for encoded in texts for ids in encoded.ids]
+        scores = self._runner.run(windows, batch_tokens=_BATCH_TOKENS).logits
+        starts = np.cumsum([0, *(len(encoded.ids) for encoded in texts)])[:-1]
+        return np.asarray(np.maximum.reduceat(scores[:, 0], starts), dtype=np.float32)
+
+
 class Cascade:
     """The first stage of a bundle at a certified limit. Threads may share it."""
 
-    def __init__(self, runner: WindowRunner, certificate: LossCertificate) -> None:
+    def __init__(self, scorer: StageScorer, certificate: LossCertificate) -> None:
         self.certificate = certificate
-        self._runner = runner
+        self._scorer = scorer
 
     @classmethod
     def load(cls, bundle: Bundle, *, loss: float, workers: int, pad_id: int) -> "Cascade":
@@ -49,33 +73,24 @@ class Cascade:
         :param loss: share of violating texts that may be lost.
         :raises BundleError: if the bundle has no first stage, or too few texts to certify such a loss.
         """
-        stage = bundle.first_stage
+        stage = bundle.cascade
         if stage is None:
             raise BundleError(
                 f"{bundle.path}: has no first stage; export again, with --stream or from a run with model.ngram_buckets"
             )
-        model = OnnxModel(bundle.path / stage.graph, pooling="max", policies=1, threads=1)
-        runner = WindowRunner(model, Workers(workers), pad_id=pad_id, window_tokens=bundle.window_tokens)
-        return cls(runner, certify_loss(stage, loss, place=str(bundle.path)))
+        scorer = StageScorer(bundle, stage.graph, workers=workers, pad_id=pad_id)
+        return cls(scorer, certify_loss(stage, loss, place=str(bundle.path)))
 
-    def clears(self, readings: Sequence[Reading]) -> list[bool]:
-        """Of each text whether the first stage clears it: every window scores below the limit."""
-        return (first_stage_scores(self._runner, readings) < self.certificate.limit).tolist()
-
-
-def first_stage_scores(runner: WindowRunner, readings: Sequence[Reading]) -> Floats:
-    """Score (N,) of each text: that of its most suspicious window."""
-    windows = [ids for reading in readings for ids in reading.ids]
-    scores = runner.run(windows, batch_tokens=_BATCH_TOKENS).logits
-    starts = np.cumsum([0, *(len(reading.ids) for reading in readings)])[:-1]
-    return np.asarray(np.maximum.reduceat(scores[:, 0], starts), dtype=np.float32)
+    def clears(self, texts: Sequence[EncodedText]) -> list[bool]:
+        """Whether the first stage clears each text: all its windows score below the limit."""
+        return (self._scorer.scores(texts) < self.certificate.limit).tolist()
 
 
-def certify_loss(stage: FirstStage, loss: float, *, place: str) -> LossCertificate:
+def certify_loss(stage: CascadeStage, loss: float, *, place: str) -> LossCertificate:
     """The highest limit that the stage's violating calibration texts certify for a loss.
 
     :raises BundleError: if they are too few.
-    :raises ValueError: if `loss` is no share.
+    :raises ValueError: if `loss` is not between 0 and 1.
     """
     if not 0.0 < loss < 1.0:
         raise ValueError(f"loss is {loss}; it is a share between 0 and 1, such as 0.02")
@@ -85,7 +100,7 @@ def certify_loss(stage: FirstStage, loss: float, *, place: str) -> LossCertifica
     if below is None:
         raise BundleError(
             f"{place}: a loss of {loss:.2%} cannot be certified: {count} violating calibration texts certify "
-            f"{least:.2%} at least; ask for that, or calibrate on more"
+            f"{least:.2%} at least; allow that much, or calibrate on more texts"
         )
     return LossCertificate(
         limit=stage.violating_scores[below],
@@ -103,8 +118,10 @@ def least_loss(count: int, confidence: float) -> float:
 
 
 def allowed_below(count: int, loss: float, confidence: float) -> int | None:
-    """How many of `count` texts may score below the limit: the largest k with P(Binomial(count, loss) <= k) at most
-    1 - confidence; None where even none is too many."""
+    """How many of `count` texts may score below the limit; None where not even k = 0 is certified.
+
+    It is the largest k with P(Binomial(count, loss) <= k) at most 1 - confidence.
+    """
     log_odds = math.log(loss) - math.log1p(-loss)
     log_mass = count * math.log1p(-loss)
     total, allowed = math.exp(log_mass), None

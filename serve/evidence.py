@@ -1,11 +1,11 @@
 """The passages of a text that carry a finding.
 
-Where the model says what each token adds to a policy's logit, a passage is worth what its tokens add, and evidence costs
-no further run. Where it does not (pooling by the first token or the maximum, older bundles), two questions are put to it
-about every passage of a window: what does it say of the passage alone, and how far does the policy's logit fall when the
-passage is left out (occlusion; Zeiler and Fergus, 2014, for images; Li, Monroe and Jurafsky, 2016, for text)? The first
-finds a sentence that shows the policy by itself, the second one that does so among the others. bench/evidence.py
-measures what each is worth.
+Where the graph gives an attribution (what each token adds to a policy's logit), a passage is worth what its tokens add,
+and evidence costs no further run. Where it does not (pooling by the first token or the maximum, older bundles), every
+passage of a window is scored in two ways: by the policy's logit of the passage alone, and by how far the logit falls
+when the passage is left out (occlusion; Zeiler and Fergus, 2014, for images; Li, Monroe and Jurafsky, 2016, for text).
+The first finds a sentence that shows the policy by itself, the second one that does so among the others.
+bench/serving/evidence.py measures what each is worth.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -17,26 +17,31 @@ from numpy.typing import NDArray
 from ..data.passages import split_passages
 from .engine.onnx_model import Floats
 
-# Window logits (n, K) of n texts.
 ScoreTexts = Callable[[Sequence[str]], Floats]
+"""Gives the logits (n, K) of n texts, each read as one window."""
+
 Range = tuple[int, int]
-# Ranges of a text for each policy, best first.
+
 Ranges = list[list[Range]]
-# A search that asks for the logits of texts and is sent them.
+"""Ranges of a text for each policy, best first."""
+
 Search = Generator[list[str], Floats, Ranges]
+"""A search that yields texts and is sent their logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceOptions:
-    """How evidence is looked for.
+    """How evidence is searched for.
 
-    `spans`: at most so many a finding, 0 turns evidence off. `share`: a further span must add this share of what the
-    first adds. `shortest`, `longest`: characters in a passage.
-
-    Where the model does not say what its tokens add: `alone`: weight, in [0, 1], of the passage's own logit; the rest
-    goes to the fall of the logit without it. `left_out`: so many of the passages that are best alone are also left out in
-    turn (each costs one run of the window), and the best one of each policy. `near`: a further span must come within this
-    many logits of the first.
+    :param spans: most spans of a finding; 0 turns evidence off.
+    :param share: a further span must add at least this share of what the first adds.
+    :param shortest: characters that a passage has at least.
+    :param longest: characters that a passage has at most.
+    :param alone: only without attribution: weight, in [0, 1], of the passage's own logit; the rest is the weight of the
+        fall of the logit without the passage.
+    :param left_out: only without attribution: how many of the passages that score best alone are also left out in turn
+        (each costs one run of the window); the best one of each policy always is.
+    :param near: only without attribution: a further span must come within this many logits of the first.
     """
 
     spans: int = 3
@@ -49,39 +54,39 @@ class EvidenceOptions:
 
 
 def added_by_passages(
-    passages: Sequence[Range], offsets: Sequence[Range], contributions: Floats
+    passages: Sequence[Range], offsets: Sequence[Range], attribution: Floats
 ) -> NDArray[np.float64]:
     """What each passage adds to each logit, (P, K): the sum over the tokens that begin in it and speak for the policy.
 
-    What speaks against is left out: a passage that names the goods and denies them is still where to look.
+    Tokens that speak against it are left out: a passage that names the goods and denies them is still where to look.
 
     :param offsets: characters of each token, in the same text as the passages; empty ones belong to no passage.
-    :param contributions: (T, K) of those tokens.
+    :param attribution: (T, K) of those tokens.
     """
     first, last = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
     starts, ends = np.array(passages, dtype=np.int64).reshape(-1, 2).T
     owner = np.searchsorted(starts, first, side="right") - 1
     inside = (last > first) & (owner >= 0)
     inside[inside] &= first[inside] < ends[owner[inside]]
-    added = np.zeros((len(passages), contributions.shape[1]))
-    np.add.at(added, owner[inside], np.maximum(contributions[inside], 0.0))
+    added = np.zeros((len(passages), attribution.shape[1]))
+    np.add.at(added, owner[inside], np.maximum(attribution[inside], 0.0))
     return added
 
 
-def contributed_spans(
-    text: str, offsets: Sequence[Range], contributions: Floats, *, options: EvidenceOptions
+def passages_by_attribution(
+    text: str, offsets: Sequence[Range], attribution: Floats, *, options: EvidenceOptions
 ) -> Ranges:
-    """For each column of `contributions` (T, policies) the ranges of `text` that add most to it, best first.
+    """For each column of `attribution` (T, policies) the ranges of `text` that add most to it, best first.
 
     :param offsets: characters of each token in `text`, which is what one window covers.
     """
     passages = split_passages(text, shortest=options.shortest, longest=options.longest)
-    worth = added_by_passages(passages, offsets, contributions)
+    worth = added_by_passages(passages, offsets, attribution)
     return [_best(passages, each, options, least=options.share * each.max(initial=0.0)) for each in worth.T]
 
 
-def find_spans(searches: Sequence[Search], score: ScoreTexts) -> list[Ranges]:
-    """Carry searches out side by side: what they ask for at the same step goes through the model together."""
+def find_passages(searches: Sequence[Search], score: ScoreTexts) -> list[Ranges]:
+    """Run searches side by side: what they ask for at the same step goes through the model together."""
     found: list[Ranges] = [[] for _ in searches]
     asked: dict[int, list[str]] = {}
     answers: dict[int, Floats | None] = dict.fromkeys(range(len(searches)))
@@ -101,7 +106,9 @@ def find_spans(searches: Sequence[Search], score: ScoreTexts) -> list[Ranges]:
     return found
 
 
-def search_spans(text: str, logits: Floats, policies: Sequence[int], *, options: EvidenceOptions) -> Search:
+def search_passages(
+    text: str, logits: Floats, policies: Sequence[int], *, options: EvidenceOptions
+) -> Search:
     """A search for the ranges of `text` that carry each of `policies` (output columns), best first.
 
     :param text: what one window covers.
@@ -116,14 +123,14 @@ def search_spans(text: str, logits: Floats, policies: Sequence[int], *, options:
         candidates = _candidates(alone, options.left_out)
         without = yield [text[: passages[row][0]] + text[passages[row][1] :] for row in candidates]
         fall = logits[list(policies)] - without[:, list(policies)]
-        # What was not looked at closely is no candidate.
+        # Passages that were not left out are not compared.
         worth = np.full_like(alone, -np.inf)
         worth[candidates] = options.alone * alone[candidates] + (1 - options.alone) * fall
     return [_best(passages, each, options, least=each.max() - options.near) for each in worth.T]
 
 
 def _candidates(alone: Floats, most: int) -> NDArray[np.int64]:
-    """Passages that are worth leaving out, given their logits alone (passages, policies): the best of each policy,
+    """Passages that are worth leaving out, by their logits alone (passages, policies): the best of each policy,
     then the second best of each, until there are `most`."""
     ranked = np.argsort(-alone, axis=0, kind="stable")
     chosen = set(ranked[0].tolist())
@@ -143,5 +150,5 @@ def _best(
 
 
 def _capped(passage: Range, options: EvidenceOptions) -> Range:
-    # Passages are longer than this only in a text made to be hard to cut.
+    # Passages are longer than this only in a text that is made to be hard to cut.
     return passage[0], min(passage[1], passage[0] + options.longest)

@@ -1,16 +1,18 @@
-"""From the caller's text to windows of token ids."""
+"""A text on its way through the model: encoded as windows of token ids, then joined with the model's outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.decisions import pool
 from ..data.cleaning.text import CleanText, clean
 from ..data.windows import Windows, WindowTokenizer
 from .assessment import Span
+from .engine.onnx_model import Floats, Outputs
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A text on its way through the model: cleaned and cut into windows."""
+class EncodedText:
+    """A text, cleaned and cut into windows."""
 
     raw: str
     clean: CleanText
@@ -26,9 +28,46 @@ class Reading:
         start, end = self.clean.original_span(start, end)
         return Span(start, end, self.raw[start:end])
 
+    def window_text(self, row: int) -> str:
+        """The clean text of a window."""
+        window = self.windows.windows[row]
+        return self.clean.text[window.start : window.end]
 
-def read_texts(texts: Sequence[str], tokenizer: WindowTokenizer) -> list[Reading]:
+
+def encode_texts(texts: Sequence[str], tokenizer: WindowTokenizer) -> list[EncodedText]:
     """Clean the texts and cut them into windows."""
     cleaned = [clean(text) for text in texts]
     windows = tokenizer.encode_batch([text.text for text in cleaned])
-    return [Reading(*parts) for parts in zip(texts, cleaned, windows, strict=True)]
+    return [EncodedText(*parts) for parts in zip(texts, cleaned, windows, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class TextOutputs:
+    """The model's outputs for the windows of one text.
+
+    :param logits: (W, K).
+    :param scores: (W, K), where windows are pooled by attention.
+    :param attribution: of each window (T, K), what each token adds to each logit, where the graph gives it.
+    """
+
+    encoded: EncodedText
+    logits: Floats
+    scores: Floats | None = None
+    attribution: Sequence[Floats] | None = None
+
+    @property
+    def pooled(self) -> Floats:
+        """Logits of the whole text, (K,)."""
+        return pool(self.logits, self.scores)
+
+
+def outputs_by_text(texts: Sequence[EncodedText], outputs: Outputs) -> list[TextOutputs]:
+    """The model's outputs for the windows of all texts, in order, divided by text."""
+    divided, start = [], 0
+    for encoded in texts:
+        rows = slice(start, start + len(encoded.windows.windows))
+        start = rows.stop
+        scores = None if outputs.scores is None else outputs.scores[rows]
+        attribution = None if outputs.attribution is None else outputs.attribution[rows]
+        divided.append(TextOutputs(encoded, outputs.logits[rows], scores, attribution))
+    return divided

@@ -1,4 +1,4 @@
-"""Texts that come again are not scored again."""
+"""Equal texts of one stream are scored once."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,46 +7,46 @@ from hashlib import blake2b
 from .assessment import Assessment
 
 
-class Repeats:
-    """Remembers the assessments of the last `most` different texts of one stream, by a digest of the text.
+class ResultCache:
+    """Keeps the assessments of the last `size` different texts of one stream, by a digest of the text.
 
-    Parked domains, shop templates and mirrored listings make many merchants' texts equal to the letter.
+    Parked domains, shop templates and mirrored listings give many merchants exactly the same text.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: OrderedDict[bytes, Assessment | None] = OrderedDict()
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[bytes, Assessment | None] = OrderedDict()
 
-    def fresh(self, texts: Sequence[str]) -> list[str]:
-        """The texts, each once, that are neither known nor already on their way; now they are on their way."""
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """The texts, each once, that are neither cached nor returned by an earlier call: now `put` must follow."""
         found = []
         for text in texts:
             key = _digest(text)
-            if key not in self._known:
-                self._known[key] = None
+            if key not in self._kept:
+                self._kept[key] = None
                 found.append(text)
-            self._known.move_to_end(key)
+            self._kept.move_to_end(key)
         return found
 
-    def learn(self, texts: Sequence[str], assessments: Sequence[Assessment]) -> None:
-        """Take in the assessments of texts that were fresh."""
+    def put(self, texts: Sequence[str], assessments: Sequence[Assessment]) -> None:
+        """Keep the assessments of texts that were missing."""
         for text, assessment in zip(texts, assessments, strict=True):
-            self._known[_digest(text)] = assessment
+            self._kept[_digest(text)] = assessment
 
-    def recall(self, text: str) -> Assessment:
-        """The assessment of a text that was learnt.
+    def get(self, text: str) -> Assessment:
+        """The assessment of a text.
 
-        :raises KeyError: if it was not.
+        :raises KeyError: if it is not there.
         """
-        assessment = self._known[_digest(text)]
+        assessment = self._kept[_digest(text)]
         if assessment is None:
-            raise KeyError("the text is still on its way")
+            raise KeyError("the text was missing and is not assessed yet")
         return assessment
 
-    def forget(self, *, keep: int) -> None:
-        """Drop the texts seen longest ago, but none of the last `keep` that were asked for."""
-        while len(self._known) > max(self._most, keep):
-            self._known.popitem(last=False)
+    def evict(self, *, keep: int) -> None:
+        """Drop the least recently used texts, but none of the last `keep` that were asked for."""
+        while len(self._kept) > max(self._size, keep):
+            self._kept.popitem(last=False)
 
 
 def _digest(text: str) -> bytes:

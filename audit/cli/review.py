@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `label-audit review` to a parser."""
     mix = Mix()
     parser.add_argument("audit", type=Path, help="folder that `label-audit scan` wrote")
+    parser.add_argument("--bundle", type=Path, help="folder of a model whose evidence is highlighted")
     parser.add_argument("--reviewer", help="your name in the journal (default: the login name; --web asks)")
     parser.add_argument(
         "--adjudicate", action="store_true", help="decide disputed cells, with all answers in sight"
@@ -59,12 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace, *, evidence: Evidence | None = None) -> int:
-    """Review until the reviewer has had enough.
+def main(args: argparse.Namespace) -> int:
+    """Review until the reviewer stops.
 
     :raises AuditError: if there is no usable audit.
+    :raises BundleError: if the bundle is not usable.
     :raises MissingExtraError: if the interface asked for is not installed.
     """
+    evidence = None if args.bundle is None else bundle_evidence(args.bundle)
     mix = Mix(args.controls, args.planted, args.seconds, args.second_share)
     if args.web:
         return _serve(args, mix, evidence)
@@ -87,9 +90,9 @@ def main(args: argparse.Namespace, *, evidence: Evidence | None = None) -> int:
 def _serve(args: argparse.Namespace, mix: Mix, evidence: Evidence | None) -> int:
     for library in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
         require(library, "audit")
-    from ..review.web.app import Desk, serve
+    from ..review.web.app import SessionRegistry, serve
 
-    desk = Desk(
+    registry = SessionRegistry(
         args.audit,
         reviewer=checked_name(args.reviewer) if args.reviewer else None,
         adjudicate=args.adjudicate,
@@ -97,11 +100,32 @@ def _serve(args: argparse.Namespace, mix: Mix, evidence: Evidence | None) -> int
         evidence=evidence,
     )
     serve(
-        desk,
+        registry,
         port=args.port,
         tell=lambda url: print(f"review at {url} (Ctrl+C ends)", file=sys.stderr, flush=True),
     )
     return 0
+
+
+def bundle_evidence(bundle: Path) -> Evidence:
+    """Finds the passages that speak most for a policy by the model of a bundle, in any text.
+
+    It finds some where the model finds no violation, too: passages that appeared only beside a finding would show the
+    reviewer the model's opinion before the answer.
+
+    :raises BundleError: if the bundle is not usable.
+    """
+    from ...serve.scorer import Scorer
+
+    scorer = Scorer.load(bundle)
+    policies = {policy.id for policy in scorer.policies}
+
+    def evidence(text: str, policy: str) -> list[tuple[int, int]]:
+        if policy not in policies:
+            return []
+        return [(span.start, span.end) for span in scorer.evidence_for(text, policy)]
+
+    return evidence
 
 
 def _login() -> str:

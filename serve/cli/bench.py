@@ -15,8 +15,9 @@ from ...core.files import write_json
 from ...core.progress import progress
 from ...data.records.readers import RowFault
 from ...data.shipped import corpus_paths
-from ..bundle import MODEL, Bundle, read_bundle
-from ..engine.variants import why_not
+from ..bundle import MODEL, Bundle
+from ..bundle_reader import read_bundle
+from ..engine.variants import unsupported_reason
 from ..engine.workers import usable_cores
 from ..scorer import load_tokenizer
 from .inputs import read_inputs
@@ -134,7 +135,7 @@ def _read(names: Sequence[str] | None) -> Iterator[str]:
 
 
 def _measure(args: argparse.Namespace, bundle: Bundle, work: Workload) -> Figures:
-    reasons = {variant.name: why_not(variant) for variant in bundle.variants}
+    reasons = {variant.name: unsupported_reason(variant) for variant in bundle.variants}
     variants = [name for name, reason in reasons.items() if not reason]
     # Of the plain graph: the others compute the same products, in nodes of other kinds.
     flops = flops_per_token(bundle.path / MODEL)

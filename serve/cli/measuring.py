@@ -24,7 +24,7 @@ from ..assessment import Assessment
 from ..engine.batching import chunked, padded_length, plan_batches
 from ..evidence import EvidenceOptions
 from ..online.microbatcher import MicroBatcher, QueueFull
-from ..preprocess import read_texts
+from ..preprocess import encode_texts
 from ..scorer import TEXTS_AT_ONCE, Scorer
 
 _GEMM_SIZE = 1536
@@ -106,7 +106,7 @@ class Workload:
     def of(cls, texts: Sequence[str], tokenizer: WindowTokenizer, *, window_tokens: int) -> "Workload":
         """Clean the texts and cut them as the scorer does, which scores equal texts once: so they count once."""
         different = tuple(dict.fromkeys(texts))
-        lengths = [tuple(map(len, reading.ids)) for reading in read_texts(different, tokenizer)]
+        lengths = [tuple(map(len, encoded.ids)) for encoded in encode_texts(different, tokenizer)]
         return cls(different, tuple(lengths), window_tokens)
 
     @property

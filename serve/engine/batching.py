@@ -23,7 +23,7 @@ class WindowRunner:
         self._window_tokens = window_tokens
 
     def run(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> Outputs:
-        """What the model says of windows of token ids, in the order given.
+        """The model's outputs for windows of token ids, in the order given.
 
         Windows of like length share a batch of at most `batch_tokens` tokens, padding included; a longer
         window goes alone.
@@ -31,14 +31,14 @@ class WindowRunner:
         return self.start(windows, batch_tokens=batch_tokens).result()
 
     def start(self, windows: Sequence[Sequence[int]], *, batch_tokens: int) -> "Running":
-        """As `run`, but only set going: the workers go on while the caller does something else."""
-        # The longest first: what is left at the end is short, and no worker waits long for another.
+        """Start what `run` does: the workers go on while the caller does something else."""
+        # The longest first: the last batches are short, and no worker waits long for another.
         plan = list(plan_batches([len(window) for window in windows], batch_tokens=batch_tokens))[::-1]
         batches = [[windows[row] for row in rows] for rows in plan]
         return Running(plan, self.workers.start(self.run_batch, batches))
 
     def run_batch(self, windows: Sequence[Sequence[int]]) -> Outputs:
-        """What the model says of windows that go through it in one run."""
+        """The model's outputs for windows that go through it in one run."""
         return self._model.run(*pad_windows(windows, self._pad_id, self._window_tokens))
 
 
@@ -49,19 +49,19 @@ class Running:
         self._plan, self._calls = plan, calls
 
     def wait(self) -> None:
-        """Until no batch is running or waiting any more; faults are raised by `result`."""
+        """Wait until no batch is running or queued; `result` raises the faults."""
         self._calls.wait()
 
     def result(self) -> Outputs:
-        """What the model says of the windows, in their order."""
+        """The model's outputs for the windows, in their order."""
         found = self._calls.result()
         back = np.argsort(np.concatenate(self._plan))
         scores = [each.scores for each in found if each.scores is not None]
-        added = [rows for each in found if each.contributions is not None for rows in each.contributions]
+        attribution = [rows for each in found if each.attribution is not None for rows in each.attribution]
         return Outputs(
             logits=np.concatenate([each.logits for each in found])[back],
             scores=np.concatenate(scores)[back] if scores else None,
-            contributions=[added[row] for row in back] if added else None,
+            attribution=[attribution[row] for row in back] if attribution else None,
         )
 
 
@@ -81,7 +81,7 @@ def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int
     """Read `texts` in chunks bounded by number and by characters; a longer text is a chunk by itself.
 
     The first chunks are smaller, each twice the one before, so that the model has something to do while the rest is
-    read. What was read before a fault is handed out first.
+    read. Texts read before a fault are yielded before it is raised.
 
     :raises TypeError: naming the index of what is not a string.
     """
@@ -102,12 +102,12 @@ def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int
 
 
 def padded_length(length: int) -> int:
-    """The length to which a window of `length` tokens is padded, but for the cap at the window's own size."""
+    """The length to which a window of `length` tokens is padded, before it is capped at the model's window size."""
     return -(-length // _LENGTH_STEP) * _LENGTH_STEP
 
 
 def pad_windows(windows: Sequence[Sequence[int]], pad_id: int, window_tokens: int) -> tuple[Ids, Ids]:
-    """Token ids and mask (B, T) of windows, padded to a bucket of lengths but never past `window_tokens`."""
+    """Token ids and mask (B, T) of windows, padded to one of a few lengths but never past `window_tokens`."""
     lengths = [len(window) for window in windows]
     # Not past the window: a model may have no position for the token after its last.
     longest = max(1, *lengths, min(padded_length(max(lengths)), window_tokens))

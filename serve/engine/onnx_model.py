@@ -1,6 +1,6 @@
-"""The model as the scorer sees it: padded token ids in, window logits out."""
+"""The model as the scorer uses it: padded token ids in, window logits out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,30 +15,36 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 OUTPUTS = {"max": ("logits",), "attention": ("logits", "scores")}
-# Of graphs that can say it, one more.
-CONTRIBUTIONS = "contributions"
+# The name of the attribution in graphs, which is part of the bundle format; not every model can give it.
+ATTRIBUTION_OUTPUT = "contributions"
+_FIELDS = {"logits": "logits", "scores": "scores", ATTRIBUTION_OUTPUT: "attribution"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the model says of some windows.
+    """The model's outputs for some windows.
 
     :param logits: (W, K).
     :param scores: (W, K), where windows are pooled by attention.
-    :param contributions: of each window (T, K), T at least its number of tokens: what each token adds to each logit;
-        None where the graph cannot say it.
+    :param attribution: of each window (T, K), T at least its number of tokens: what each token adds to each logit;
+        None where the graph does not give it.
     """
 
     logits: Floats
     scores: Floats | None = None
-    contributions: Sequence[Floats] | None = None
+    attribution: Sequence[Floats] | None = None
+
+    @classmethod
+    def from_graph(cls, values: Mapping[str, Any]) -> "Outputs":
+        """The outputs of a graph by their names there."""
+        return cls(**{_FIELDS[name]: value for name, value in values.items()})
 
 
 class Model(Protocol):
-    """What scores windows; the parity gate puts the trained model in the place of the graph."""
+    """What scores windows; the parity gate puts the trained model in place of the graph."""
 
     def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
-        """What the model says of windows of token ids (B, T)."""
+        """The model's outputs for windows of token ids (B, T)."""
         ...
 
 
@@ -58,7 +64,7 @@ class OnnxModel:
 
         :param threads: cores of one run; all of them when None.
         :param provider: ONNX Runtime's name of the execution provider, such as "CUDAExecutionProvider".
-        :raises BundleError: if the file is no graph, or not one of this shape, or there is no such provider.
+        :raises BundleError: if the file is not a graph of this shape, or there is no such provider.
         """
         available = onnxruntime.get_available_providers()
         if provider not in available:
@@ -77,26 +83,26 @@ class OnnxModel:
         check_outputs(path, self, policies=policies)
 
     def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
-        """What the graph says of windows of token ids (B, T)."""
+        """The graph's outputs for windows of token ids (B, T)."""
         feed = {"input_ids": input_ids, "attention_mask": attention_mask}
         results: list[Any] = self._session.run(self._outputs, feed)
-        return Outputs(**dict(zip(self._outputs, results, strict=True)))
+        return Outputs.from_graph(dict(zip(self._outputs, results, strict=True)))
 
 
 def wanted_outputs(path: Path, found: set[str], *, pooling: str) -> tuple[str, ...]:
     """Which of a graph's outputs to ask for.
 
-    :raises BundleError: if one is missing that windows cannot be pooled without.
+    :raises BundleError: if one is missing that pooling needs.
     """
     if missing := [name for name in OUTPUTS[pooling] if name not in found]:
         raise BundleError(f"{path}: gives {sorted(found)}; {missing[0]} is needed")
-    return (*OUTPUTS[pooling], CONTRIBUTIONS) if CONTRIBUTIONS in found else OUTPUTS[pooling]
+    return (*OUTPUTS[pooling], ATTRIBUTION_OUTPUT) if ATTRIBUTION_OUTPUT in found else OUTPUTS[pooling]
 
 
 def check_outputs(path: Path, model: Model, *, policies: int) -> None:
-    """Run a model once, on one window of two tokens, and look at what comes out.
+    """Run a model once, on one window of two tokens, and check the shapes of its outputs.
 
-    :raises BundleError: if it does not run, or gives something else than one column per policy.
+    :raises BundleError: if it does not run, or does not give one column per policy.
     """
     tokens = np.ones((1, 2), dtype=np.int64)
     try:
@@ -106,9 +112,9 @@ def check_outputs(path: Path, model: Model, *, policies: int) -> None:
     shapes = [np.shape(each) for each in (given.logits, given.scores) if each is not None]
     if wrong := [shape for shape in shapes if shape != (1, policies)]:
         raise BundleError(f"{path}: gives shape {wrong[0]} for one window of {policies} policies")
-    if given.contributions is not None and (shape := np.shape(given.contributions)) != (1, 2, policies):
+    if given.attribution is not None and (shape := np.shape(given.attribution)) != (1, 2, policies):
         raise BundleError(
-            f"{path}: gives contributions of shape {shape} for two tokens and {policies} policies"
+            f"{path}: gives {ATTRIBUTION_OUTPUT} of shape {shape} for two tokens and {policies} policies"
         )
 
 
@@ -116,7 +122,7 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
     options.inter_op_num_threads = 1
-    # A memory plan is kept for every input shape; with texts of all lengths they only pile up.
+    # A memory plan is kept for every input shape; with texts of all lengths the plans only pile up.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return options

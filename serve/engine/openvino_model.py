@@ -11,7 +11,7 @@ from ...core.errors import BundleError
 from ...core.extras import require
 from .onnx_model import Ids, Outputs, check_outputs, wanted_outputs
 
-# What is not int8 in the graph already is computed in this precision.
+# The precision of everything that is not int8 in the graph already.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
 
 
@@ -24,9 +24,10 @@ class OpenVinoModel:
     def __init__(self, path: Path, *, pooling: str, policies: int, workers: int, precision: str) -> None:
         """Compile the graph in `path`, which must give one output column per policy.
 
-        :param workers: runs at once, each on one core.
-        :param precision: "fp32", "bf16", or of an int8 graph "int8" and "int8+bf16".
-        :raises BundleError: if the file is no graph, or not one of this shape.
+        :param workers: how many runs at once, each on one core.
+        :param precision: "fp32" or "bf16"; for an int8 graph "int8" or "int8+bf16".
+        :raises BundleError: if the file is not a graph of this shape.
+        :raises MissingExtraError: if OpenVINO is not installed.
         """
         openvino = require("openvino", "openvino")
         self._owner = os.getpid()
@@ -47,7 +48,7 @@ class OpenVinoModel:
         check_outputs(path, self, policies=policies)
 
     def run(self, input_ids: Ids, attention_mask: Ids) -> Outputs:
-        """What the graph says of windows of token ids (B, T).
+        """The graph's outputs for windows of token ids (B, T).
 
         :raises RuntimeError: in a process that was forked after the model was loaded.
         """
@@ -56,8 +57,8 @@ class OpenVinoModel:
         request = self._requests.get()
         try:
             found = request.infer({"input_ids": input_ids, "attention_mask": attention_mask})
-            # Copied: the request's own memory is written over by its next run.
+            # Copied: the next run of the request overwrites its memory.
             copies: dict[str, Any] = {name: np.array(found[name], np.float32) for name in self._outputs}
         finally:
             self._requests.put(request)
-        return Outputs(**copies)
+        return Outputs.from_graph(copies)

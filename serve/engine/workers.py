@@ -16,10 +16,10 @@ def usable_cores() -> int:
 
 
 class Workers:
-    """A pool of `count` threads, made when first needed and made anew in a forked process.
+    """A pool of `count` threads, made when it is first needed and made again in a forked process.
 
     Runs of the model that use one core each, side by side, beat one run that uses all cores by a fifth or more:
-    threads inside a run wait for one another at every layer (`bench/serving.py`).
+    threads inside a run wait for one another at every layer (`bench/serving`).
     """
 
     def __init__(self, count: int) -> None:
@@ -35,8 +35,11 @@ class Workers:
         return self._threads().submit(call, item)
 
     def start(self, call: Callable[[Item], Result], items: Sequence[Item]) -> "Calls[Result]":
-        """Set `call` of each item going. A single item, where nobody could help, is called when its result is asked for:
-        on the caller's own thread, without a change of threads."""
+        """Start `call` for each item.
+
+        A single item, with which no other thread could help, is called when its result is asked for, on the caller's
+        own thread: that saves a change of threads.
+        """
         if len(items) < 2:
             return Calls([], lambda: [call(item) for item in items])
         return Calls([self.submit(call, item) for item in items])
@@ -52,7 +55,7 @@ class Workers:
 
 
 class Calls(Generic[Result]):
-    """Calls that were set going by `Workers.start`."""
+    """Calls that `Workers.start` has started."""
 
     def __init__(
         self, futures: "Sequence[Future[Result]]", late: Callable[[], list[Result]] | None = None
@@ -60,11 +63,11 @@ class Calls(Generic[Result]):
         self._futures, self._late = futures, late
 
     def wait(self) -> None:
-        """Until none is running or waiting any more."""
+        """Wait until none is running or queued."""
         wait(self._futures)
 
     def result(self) -> list[Result]:
-        """The results, in order; the first exception is raised, and calls that have not begun are dropped."""
+        """The results, in order; raises the first exception, and drops calls that have not begun."""
         if self._late is not None:
             return self._late()
         try:

@@ -1,31 +1,41 @@
-"""Online scoring: requests that come one by one, from many threads or coroutines, share runs of the model."""
+"""Online scoring: requests that arrive one by one, from many threads or coroutines, share runs of the model."""
 
 import asyncio
 import os
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from ...core.errors import MerchantGuardError
 from ..assessment import Assessment
 from ..engine.onnx_model import Floats
-from ..postprocess import Verdict, by_text
-from ..preprocess import Reading, read_texts
+from ..postprocess import Postprocessor, ScoredText
+from ..preprocess import EncodedText, encode_texts, outputs_by_text
 from ..scorer import BATCH_TOKENS, Scorer
-from .request import BatcherClosed, DeadlineExceeded, Expiries, QueueFull, Request
+from .request import (
+    BatcherClosed,
+    DeadlineExceeded,
+    EvidenceRequest,
+    Expiries,
+    QueueFull,
+    TextRequest,
+    WindowRequest,
+)
 from .schedule import Schedule
 from .stats import Recorder, Stats
 
 __all__ = ["BatcherClosed", "DeadlineExceeded", "MicroBatcher", "QueueFull"]
 
+Request = TextRequest | EvidenceRequest
+Answer = TypeVar("Answer")
+
 _EVIDENCE_THREADS = 4
-# No new text is begun while so many wait for their evidence.
-_MOST_CONCLUDING = 2 * _EVIDENCE_THREADS
-# In an event loop a longer text is cleaned and cut on a thread: below this it takes about a millisecond.
+# No new text is begun while this many wait for their evidence.
+_MOST_SEARCHING = 2 * _EVIDENCE_THREADS
+# In an event loop a longer text is cleaned and cut on a thread; a shorter one takes about a millisecond.
 _CHARACTERS_INLINE = 4000
 
 
@@ -33,13 +43,13 @@ class MicroBatcher:
     """Runs texts of many callers through a scorer in shared batches.
 
     A batch starts as soon as a worker is free: on a CPU, waiting for it to fill up gains nothing. While all workers
-    are busy requests queue, and the next batch takes from them what fits together. `submit` cleans and cuts the text
+    are busy requests queue, and the next batch takes those that fit together. `submit` cleans and cuts the text
     on the caller's own thread.
 
-    It may be shared by threads. In a forked process it is empty and starts anew; requests of the parent stay the
-    parent's. (Forking after an OpenVINO variant was loaded does not work: load the scorer in each process.)
+    Threads may share it. In a forked process it starts empty; requests of the parent stay with the parent.
+    (Forking after an OpenVINO variant was loaded does not work: load the scorer in each process.)
 
-    :param queue_tokens: tokens that may wait; more are refused with `QueueFull`.
+    :param queue_tokens: most tokens that may wait; more are refused with `QueueFull`.
     :param batch_tokens: tokens, padding included, of one run of the model.
     """
 
@@ -49,6 +59,7 @@ class MicroBatcher:
         if queue_tokens < 1 or batch_tokens < 1:
             raise ValueError(f"queue_tokens {queue_tokens} and batch_tokens {batch_tokens} must be positive")
         self._scorer = scorer
+        self._postprocessor = Postprocessor(scorer.bundle, scorer.tokenizer, scorer.evidence)
         self._queue_tokens, self._batch_tokens = queue_tokens, batch_tokens
         self._closing = False
         self.reset()
@@ -58,35 +69,38 @@ class MicroBatcher:
         """Forget all requests and threads: for a forked process, which has neither."""
         self._changed = threading.Condition()
         self._schedule: Schedule[Request] = Schedule(batch_tokens=self._batch_tokens)
-        self._inner: Schedule[Request] = Schedule(batch_tokens=self._batch_tokens)
-        self._concluding = 0
+        self._evidence_schedule: Schedule[Request] = Schedule(batch_tokens=self._batch_tokens)
+        self._searching = 0
         self._expiries = Expiries()
         self._recorder = Recorder()
-        self._open: set[Request] = set()
-        self._evidence = ThreadPoolExecutor(_EVIDENCE_THREADS, thread_name_prefix="merchantguard-evidence")
+        self._open: set[WindowRequest[Any]] = set()
+        self._evidence_pool = ThreadPoolExecutor(
+            _EVIDENCE_THREADS, thread_name_prefix="merchantguard-evidence"
+        )
         self._threads: list[threading.Thread] = []
 
-    # -- what callers use -------------------------------------------------------------------------------
+    # -- for callers ------------------------------------------------------------------------------------
 
     def submit(self, text: str, *, deadline: float | None = None) -> "Future[Assessment]":
-        """Queue a text; the future gives its assessment. `future.cancel()` takes it back while it waits.
+        """Queue a text; the future gives its assessment. `future.cancel()` withdraws it while it waits.
 
-        :param deadline: seconds from now after which nobody wants the answer: a request that still waits then fails
-            with `DeadlineExceeded`, and costs nothing.
+        :param deadline: seconds from now after which nobody needs the answer: a request that still waits then fails
+            with `DeadlineExceeded` and is not scored.
         :raises TypeError: if `text` is not a str.
         :raises QueueFull: if the text's tokens do not fit into the queue; nothing is queued.
         :raises BatcherClosed: after `close`.
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
-        reading = read_texts([text], self._scorer.tokenizer)[0]
-        [early] = self._scorer.clear_early([reading])
-        return self._enqueue(reading, deadline).future if early is None else self._answered(early)
+        [encoded] = encode_texts([text], self._scorer.tokenizer)
+        [early] = self._scorer.clear_early([encoded])
+        return self._enqueue(encoded, deadline).future if early is None else self._answered(early)
 
     async def assess_async(self, text: str, *, deadline: float | None = None) -> Assessment:
-        """Assess a text from a coroutine; cancelling the coroutine takes the request back.
+        """Assess a text from a coroutine; cancelling the coroutine withdraws the request.
 
-        :raises TypeError, QueueFull, BatcherClosed: as `submit`; `DeadlineExceeded` when it waited too long.
+        :raises TypeError, QueueFull, BatcherClosed: as `submit`.
+        :raises DeadlineExceeded: if it waited too long.
         """
         if isinstance(text, str) and len(text) > _CHARACTERS_INLINE:
             future = await asyncio.to_thread(self.submit, text, deadline=deadline)
@@ -103,7 +117,7 @@ class MicroBatcher:
             )
 
     def close(self, *, drain: bool = True) -> None:
-        """Take no more requests; with `drain` answer those that wait, else fail them with `BatcherClosed`."""
+        """Take no more requests; with `drain` answer those that wait, otherwise fail them with `BatcherClosed`."""
         with self._changed:
             self._closing = True
             dropped = [] if drain else [request for request in self._open if not request.begun]
@@ -114,7 +128,7 @@ class MicroBatcher:
             self._changed.wait_for(lambda: not self._open)
         for thread in self._threads:
             thread.join()
-        self._evidence.shutdown()
+        self._evidence_pool.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -141,8 +155,8 @@ class MicroBatcher:
         future.set_result(assessment)
         return future
 
-    def _enqueue(self, reading: Reading, deadline: float | None) -> Request:
-        request = Request(reading.ids, reading=reading)
+    def _enqueue(self, encoded: EncodedText, deadline: float | None) -> TextRequest:
+        request = TextRequest(encoded)
         with self._changed:
             self._recorder.submitted += 1
             try:
@@ -154,7 +168,7 @@ class MicroBatcher:
             if deadline is not None:
                 self._expiries.add(request, request.born + deadline)
         request.future.add_done_callback(
-            lambda future: self._end(request, "cancelled", error=None) if future.cancelled() else None
+            lambda future: self._end(request, "cancelled") if future.cancelled() else None
         )
         return request
 
@@ -175,7 +189,7 @@ class MicroBatcher:
         if self._closing:
             raise BatcherClosed("the batcher is closed: it takes no more texts")
         waiting = self._schedule.tokens
-        # A text longer than the whole queue is taken when nothing else waits: it could never be taken otherwise.
+        # A text longer than the whole queue is accepted when nothing else waits: it could never be accepted otherwise.
         if waiting and waiting + tokens > self._queue_tokens:
             raise QueueFull(
                 f"{waiting} tokens wait, {tokens} more would pass queue_tokens {self._queue_tokens}: try again "
@@ -183,11 +197,11 @@ class MicroBatcher:
             )
 
     def _begin(self, request: Request) -> bool:
-        """Called by the schedule before a request's first window goes; the lock is held."""
-        if request.reading is not None:
+        """Called by the schedule before it takes a request's first window; the lock is held."""
+        if isinstance(request, TextRequest):
             if not request.future.set_running_or_notify_cancel():
                 return False
-            self._recorder.wait.add(time.monotonic() - request.born)
+            self._recorder.wait.add(request.age)
         request.begun = True
         return True
 
@@ -209,15 +223,17 @@ class MicroBatcher:
                 self._run(batch)
 
     def _has_work(self) -> bool:
-        if self._inner or (self._closing and not self._open):
+        if self._evidence_schedule or (self._closing and not self._open):
             return True
-        return bool(self._schedule) and self._concluding < _MOST_CONCLUDING
+        return bool(self._schedule) and self._searching < _MOST_SEARCHING
 
     def _next_batch(self) -> list[tuple[Request, int]]:
-        """What was begun is finished first: else, under load, texts would wait for evidence without end, and nothing
-        would hold their number down."""
-        batch = self._inner.next_batch(self._begin)
-        if not batch and self._concluding < _MOST_CONCLUDING:
+        """The next batch: windows of evidence go first.
+
+        Otherwise, under load, texts would wait for their evidence without end, and ever more of them.
+        """
+        batch = self._evidence_schedule.next_batch(self._begin)
+        if not batch and self._searching < _MOST_SEARCHING:
             batch = self._schedule.next_batch(self._begin)
         return batch
 
@@ -230,7 +246,7 @@ class MicroBatcher:
         try:
             outputs = self._scorer.runner.run_batch([request.windows[n] for request, n in batch])
         except Exception as error:  # noqa: BLE001
-            # The engine failed on this batch: those who wait for it are told, the others go on.
+            # The engine failed on this batch: its requests fail, the others go on.
             for request in {request for request, _ in batch}:
                 self._end(request, "failed", error=error)
             return
@@ -239,77 +255,77 @@ class MicroBatcher:
                 if request.take(number, outputs, row):
                     self._complete(request)
             except Exception as error:  # noqa: BLE001
-                # What fails on one text must not end the worker that others wait for.
+                # A failure on one text must not end the worker that others wait for.
                 self._end(request, "failed", error=error)
 
     def _complete(self, request: Request) -> None:
-        """All windows are through: conclude, on a thread of its own where evidence runs the model again."""
-        if request.reading is None:
-            self._end(request, "completed", error=None)
+        """Answer a request whose windows are all through; evidence that runs the model again gets its own thread."""
+        if isinstance(request, EvidenceRequest):
+            self._end(request, "completed", answer=request.outputs().logits)
             return
-        verdict = self._scorer.concluder.judge(by_text([request.reading], request.results())[0])
-        if self._scorer.concluder.runs_again(verdict):
+        scored = self._postprocessor.score(outputs_by_text([request.encoded], request.outputs())[0])
+        if self._postprocessor.needs_model(scored):
             with self._changed:
-                self._concluding += 1
-            self._evidence.submit(self._conclude_aside, request, verdict)
+                self._searching += 1
+            self._evidence_pool.submit(self._assess_aside, request, scored)
         else:
-            self._conclude(request, verdict)
+            self._assess(request, scored)
 
-    def _conclude_aside(self, request: Request, verdict: Verdict) -> None:
+    def _assess_aside(self, request: TextRequest, scored: ScoredText) -> None:
         try:
-            self._conclude(request, verdict)
+            self._assess(request, scored)
         finally:
             with self._changed:
-                self._concluding -= 1
+                self._searching -= 1
                 self._changed.notify_all()
 
-    def _conclude(self, request: Request, verdict: Verdict) -> None:
+    def _assess(self, request: TextRequest, scored: ScoredText) -> None:
         try:
-            [assessment] = self._scorer.concluder.conclude([verdict], self._run_windows)
+            [assessment] = self._postprocessor.assess([scored], self._run_windows)
         except Exception as error:  # noqa: BLE001
             self._end(request, "failed", error=error)
         else:
-            self._end(request, "completed", error=None, assessment=assessment)
+            self._end(request, "completed", answer=assessment)
 
     def _run_windows(self, windows: Sequence[Sequence[int]]) -> Floats:
-        """Windows of evidence take their turn among all others."""
-        request = Request(windows, reading=None)
+        """Windows of evidence share batches with those of other texts."""
+        request = EvidenceRequest(windows)
         with self._changed:
-            self._add(request, self._inner)
-        return request.logits.result()
+            self._add(request, self._evidence_schedule)
+        return request.future.result()
 
     def _end(
         self,
-        request: Request,
+        request: WindowRequest[Answer],
         outcome: str,
         *,
-        error: BaseException | None,
-        assessment: Assessment | None = None,
+        error: BaseException | None = None,
+        answer: Answer | None = None,
     ) -> None:
-        """Answer a request, once. The lock is not held when its future is set: callbacks may do as they like."""
+        """End a request, once. The lock is not held when its future is set, as callbacks may call the batcher."""
         with self._changed:
             if request.ended:
                 return
             request.ended = True
             self._open.discard(request)
-            if request.reading is not None:
+            if isinstance(request, TextRequest):
                 self._recorder.outcomes[outcome] += 1
                 if outcome == "completed":
-                    self._recorder.latency.add(time.monotonic() - request.born)
+                    self._recorder.latency.add(request.age)
             self._changed.notify_all()
         if error is not None:
             request.fail(error)
-        elif outcome == "completed":
-            request.succeed(assessment)
+        elif answer is not None:
+            request.future.set_result(answer)
 
 
 _batchers: "weakref.WeakSet[MicroBatcher]" = weakref.WeakSet()
 
 
-def _start_anew() -> None:
+def _reset_all() -> None:
     for batcher in _batchers:
         batcher.reset()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_reset_all)

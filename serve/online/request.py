@@ -1,4 +1,4 @@
-"""One text's way through the micro-batcher."""
+"""Requests of the micro-batcher: texts that wait for an assessment, and windows of evidence that wait for logits."""
 
 import heapq
 import itertools
@@ -7,13 +7,16 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ...core.errors import MerchantGuardError
 from ..assessment import Assessment
 from ..engine.onnx_model import Floats, Outputs
-from ..preprocess import Reading
+from ..preprocess import EncodedText
+
+Answer = TypeVar("Answer")
 
 
 class QueueFull(MerchantGuardError):
@@ -28,18 +31,15 @@ class DeadlineExceeded(MerchantGuardError, TimeoutError):
     """The request's deadline passed while it waited."""
 
 
-class Request:
-    """Windows that want logits; with a `reading`, a text that wants an assessment.
+class WindowRequest(Generic[Answer]):
+    """Windows that go through the model, in any order and in several batches, and the future of what they are for.
 
     `begun` and `ended` change under the batcher's lock only.
     """
 
-    def __init__(self, windows: Sequence[Sequence[int]], *, reading: Reading | None) -> None:
+    def __init__(self, windows: Sequence[Sequence[int]]) -> None:
         self.windows = windows
-        self.reading = reading
-        self.future: Future[Assessment] = Future()
-        self.logits: Future[Floats] = Future()
-        self.born = time.monotonic()
+        self.future: Future[Answer] = Future()
         self.begun = self.ended = False
         self._rows: list[tuple[Outputs, int] | None] = [None] * len(windows)
         self._missing = len(windows)
@@ -51,56 +51,65 @@ class Request:
         return sum(map(len, self.windows))
 
     def take(self, number: int, outputs: Outputs, row: int) -> bool:
-        """Keep what a batch says of a window in its row; True for the one that was the last."""
+        """Keep a batch's outputs for a window, which stand in `row`; returns True for the last window."""
         with self._lock:
             self._rows[number] = outputs, row
             self._missing -= 1
             return self._missing == 0
 
-    def results(self) -> Outputs:
-        """What the model says of all windows, in their order; all must be there."""
+    def outputs(self) -> Outputs:
+        """The model's outputs for all windows, in their order, once `take` has returned True."""
         rows = [each for each in self._rows if each is not None]
         scores = [given.scores[row] for given, row in rows if given.scores is not None]
-        added = [given.contributions[row] for given, row in rows if given.contributions is not None]
+        attribution = [given.attribution[row] for given, row in rows if given.attribution is not None]
         return Outputs(
             np.stack([given.logits[row] for given, row in rows]),
             np.stack(scores) if scores else None,
-            added or None,
-        )
-
-    def expired(self) -> DeadlineExceeded:
-        """What to tell who waits past the deadline."""
-        return DeadlineExceeded(
-            f"waited {time.monotonic() - self.born:.3f} s, longer than the deadline allows"
+            attribution or None,
         )
 
     def fail(self, error: BaseException) -> None:
-        """Give the error to who waits, unless it was cancelled meanwhile."""
+        """Give the error to whoever waits, unless the request was cancelled meanwhile."""
         try:
-            (self.future if self.reading is not None else self.logits).set_exception(error)
+            self.future.set_exception(error)
         except InvalidStateError:
             return  # cancelled at this very moment: nobody waits
 
-    def succeed(self, assessment: Assessment | None) -> None:
-        """Give the answer; None: the logits."""
-        if assessment is None:
-            self.logits.set_result(self.results().logits)
-        else:
-            self.future.set_result(assessment)
+
+class TextRequest(WindowRequest[Assessment]):
+    """A text that waits for its assessment."""
+
+    def __init__(self, encoded: EncodedText) -> None:
+        super().__init__(encoded.ids)
+        self.encoded = encoded
+        self.born = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was submitted."""
+        return time.monotonic() - self.born
+
+    def expired(self) -> DeadlineExceeded:
+        """The error for a caller who waits past the deadline."""
+        return DeadlineExceeded(f"waited {self.age:.3f} s, longer than the deadline allows")
+
+
+class EvidenceRequest(WindowRequest[Floats]):
+    """Windows of evidence, whose logits a text waits for that is already through the model."""
 
 
 class Expiries:
     """Deadlines of requests, the next one first. It keeps no request alive."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, weakref.ref[Request]]] = []
+        self._heap: list[tuple[float, int, weakref.ref[TextRequest]]] = []
         self._count = itertools.count()
 
-    def add(self, request: Request, moment: float) -> None:
-        """Note a deadline, in the time of `time.monotonic`."""
-        heapq.heappush(self._heap, (moment, next(self._count), weakref.ref(request)))
+    def add(self, request: TextRequest, deadline: float) -> None:
+        """Note a deadline, on the clock of `time.monotonic`."""
+        heapq.heappush(self._heap, (deadline, next(self._count), weakref.ref(request)))
 
-    def due(self) -> list[Request]:
+    def due(self) -> list[TextRequest]:
         """Requests whose deadline has passed, each once; those that are gone are left out."""
         found = []
         now = time.monotonic()

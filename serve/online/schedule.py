@@ -1,4 +1,4 @@
-"""Which windows of which requests go through the model next: fair between requests, little padding inside a batch."""
+"""Which windows of which requests go through the model next: fair to all requests, with little padding in a batch."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from ..engine.batching import padded_length
 
 
 class HasWindows(Protocol):
-    """A request: token ids of its windows, and whether it has ended already (cancelled, expired)."""
+    """A request: token ids of its windows, and whether it has already ended (cancelled, expired)."""
 
     @property
     def windows(self) -> Sequence[Sequence[int]]:
@@ -17,7 +17,7 @@ class HasWindows(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether nobody waits for it any more; its windows are dropped."""
+        """Whether nobody waits for it any more; its windows are then dropped."""
         ...
 
 
@@ -30,10 +30,10 @@ Request = TypeVar("Request", bound=HasWindows)
 class Schedule(Generic[Request]):
     """Windows that wait, by request and by length.
 
-    Requests take turns: each batch starts from the next window of the request whose turn it is. A turn lasts a few
-    batches, so that a text of some windows is answered about as soon as one of a single window, and a text of sixty
-    delays nobody by more. The batch is filled with windows of the same padded length, then
-    with slightly shorter ones. Nothing here is thread-safe: the caller holds a lock.
+    Requests take turns: each batch starts with the next window of the request whose turn it is. A turn lasts a few
+    batches, so that a text of a few windows is answered about as soon as one of a single window, and a text of sixty
+    delays nobody by more. The batch is filled with windows of the same padded length, then with slightly shorter ones.
+    Nothing here is thread-safe: the caller holds a lock.
     """
 
     def __init__(self, *, batch_tokens: int) -> None:
@@ -49,7 +49,7 @@ class Schedule(Generic[Request]):
         return bool(self._turns)
 
     def add(self, request: Request) -> None:
-        """Let a request's windows wait."""
+        """Queue a request's windows."""
         self._turns.append(request)
         self._left[id(request)] = deque(range(len(request.windows)))
         self._taken[id(request)] = set()
@@ -58,7 +58,7 @@ class Schedule(Generic[Request]):
             self.tokens += len(window)
 
     def next_batch(self, begin: Callable[[Request], bool]) -> list[tuple[Request, int]]:
-        """Windows for one run of the model, as (request, number of its window); empty when none wait.
+        """Windows for one run of the model, as (request, number of its window); empty if none wait.
 
         :param begin: called before the first window of a request is taken; False drops the request.
         """
@@ -77,7 +77,7 @@ class Schedule(Generic[Request]):
         return []
 
     def _end_of_batch(self, request: Request) -> None:
-        """Let the request go on, or wait for its next turn."""
+        """Let the request go on with its turn, or wait for the next one."""
         self._turn_left -= 1
         if self._next_of(request) is None:
             self._drop(request)
@@ -90,13 +90,13 @@ class Schedule(Generic[Request]):
 
     def _fill(self, batch: list[tuple[Request, int]], longest: int, begin: Callable[[Request], bool]) -> None:
         room = self._batch_tokens // longest - len(batch)
-        # A run of 64 tokens is nearly as fast a token as one of 512: more padding than this would cost more than it saves.
+        # From 64 tokens on a run costs nearly the same per token: more padding than this costs more than it saves.
         shortest = longest * 7 // 8 if longest >= _ENOUGH_TOKENS else 0
         for length in sorted((each for each in self._by_length if shortest <= each <= longest), reverse=True):
             waiting = self._by_length[length]
             while waiting:
                 request, number = waiting[0]
-                # Gone with an earlier batch, or nobody waits for it: cleared away even where there is no room.
+                # Taken by an earlier batch, or nobody waits for it: removed even if there is no room.
                 gone = id(request) not in self._taken or number in self._taken[id(request)]
                 if not gone and room <= 0:
                     return
@@ -115,7 +115,7 @@ class Schedule(Generic[Request]):
         return not request.ended and (bool(self._taken[id(request)]) or begin(request))
 
     def _next_of(self, request: Request) -> int | None:
-        """The first window of a request that has not gone yet."""
+        """The first window of a request that is not taken yet."""
         left, taken = self._left.get(id(request)), self._taken.get(id(request))
         if left is None or taken is None:
             return None

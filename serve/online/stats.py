@@ -12,14 +12,14 @@ OUTCOMES = ("completed", "failed", "cancelled", "expired", "rejected")
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of values up to each of `bounds`, not cumulated, with one more for what lies above; and their sum."""
+    """Counts of values up to each of `bounds`, not cumulative, then of those above the last; and the sum of all."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     total: float
 
     def quantile(self, share: float) -> float:
-        """The bound under which `share` of the values lie; infinity where they lie above the last, 0 without any."""
+        """The bound below which `share` of the values lie; infinity if that is above the last, 0 without values."""
         wanted = share * sum(self.counts)
         seen = 0
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
@@ -31,10 +31,14 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A snapshot. `queued_requests` and `queued_tokens` are waiting now; `outcomes` counts requests by how they ended.
+    """A snapshot of a micro-batcher.
 
-    `wait_seconds`: from submission to the first run of the model; `latency_seconds`: to the assessment; `batch_fill`:
-    share of a batch's tokens that are no padding.
+    :param queued_requests: requests that wait now.
+    :param queued_tokens: their tokens.
+    :param outcomes: requests by how they ended.
+    :param wait_seconds: from submission to the first run of the model.
+    :param latency_seconds: from submission to the assessment.
+    :param batch_fill: share of a batch's tokens that are not padding.
     """
 
     queued_requests: int
@@ -63,7 +67,7 @@ class Stats:
 
 
 class Recorder:
-    """Takes the figures; whoever calls it holds the batcher's lock."""
+    """Collects the figures; its caller holds the batcher's lock."""
 
     def __init__(self) -> None:
         self.submitted = self.batches = 0

@@ -7,7 +7,7 @@ from .commands import Command, run_command
 
 _COMMANDS = {
     "scan": Command("audit.cli.scan", "rank the labels that may be wrong, from out-of-fold probabilities"),
-    "review": Command("audit.review.bundle_highlights", "look at them, in the terminal or in a web page"),
+    "review": Command("audit.cli.review", "look at them, in the terminal or in a web page"),
     "apply": Command("audit.cli.apply", "write corrected records, with where each change comes from"),
     "revert": Command("audit.cli.revert", "give back the data as it was, to the byte"),
     "report": Command("audit.cli.report", "what the answers say: one HTML file, and --retrain"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from merchantguard.export.attribution import Explained, ngram_contributions, through_mixture
+from merchantguard.export.attribution import Explained, ngram_attribution
 from merchantguard.export.build import export_bundle
 from merchantguard.export.merge import example_inputs, merge_adapter
 from merchantguard.serve import MicroBatcher, Scorer
@@ -43,7 +43,7 @@ def test_without_a_mixture_contributions_and_bias_are_the_logits(make_run: Calla
 def test_contributions_to_the_ngram_branch_sum_up_to_its_scores(mixed: PolicyModel) -> None:
     assert mixed.ngrams is not None
     inputs = example_inputs(mixed, batch=3, length=9)
-    added = ngram_contributions(mixed.ngrams, *inputs)
+    added = ngram_attribution(mixed.ngrams, *inputs)
     assert torch.allclose(added.sum(dim=1) + mixed.ngrams.bias, mixed.ngrams(*inputs), atol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_contributions_follow_the_slope_of_the_mixture(gated: bool) -> None:
         policies = (mixture.weights[0] * encoder + mixture.weights[1] * ngrams)[:, :3]
         return mixture(encoder, ngrams) + mixture.weights[5] * torch.logsumexp(policies, dim=1, keepdim=True)
 
-    found = through_mixture(mixture, (scores[0], added[0]), (scores[1], added[1]))
+    found = mixture.attribution((scores[0], added[0]), (scores[1], added[1]))
     for token in range(5):
         direction = (added[0][:, token], added[1][:, token])
         _, slope = torch.func.jvp(without_competition, tuple(scores), direction)
@@ -94,5 +94,5 @@ def test_a_model_that_does_not_average_its_tokens_is_searched(
 ) -> None:
     export_bundle(make_run(token_pooling="cls"), tmp_path / "bundle", texts=TEXTS)
     scorer = Scorer.load(tmp_path / "bundle", variant="plain", threads=1)
-    assert scorer.runner.run([[1, 2]], batch_tokens=8).contributions is None
+    assert scorer.runner.run([[1, 2]], batch_tokens=8).attribution is None
     assert all(finding.spans for finding in scorer.assess(TEXTS[0]).findings)

@@ -14,7 +14,7 @@ from merchantguard.export import build as exporting
 from merchantguard.export.build import export_bundle
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import Bundle
-from merchantguard.serve.preprocess import read_texts
+from merchantguard.serve.preprocess import encode_texts
 from merchantguard.train.run import LoadedRun
 
 TEXTS = [
@@ -203,18 +203,18 @@ def test_the_first_stage_is_the_branch_of_the_run(
 ) -> None:
     run = replace(make_run(gate=True, ngram_buckets=64), path=judged_run.path)
     bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS)
-    assert bundle.first_stage is not None
-    scores = bundle.first_stage.violating_scores
+    assert bundle.cascade is not None
+    scores = bundle.cascade.violating_scores
     assert len(scores) == 40
     assert list(scores) == sorted(scores)
     scorer = Scorer.load(bundle.path, cascade=0.2)
     assert scorer.cascade is not None
     branch, limit = run.model.ngrams, scorer.cascade.certificate.limit
     for text in (f"{TEXTS[row % 4]} Number {row}." for row in range(40)):
-        [reading] = read_texts([text], scorer.tokenizer)
+        [encoded] = encode_texts([text], scorer.tokenizer)
         outputs = [
-            branch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64))[0] for ids in reading.ids
+            branch(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64))[0] for ids in encoded.ids
         ]
         score = max(float(each[-1] + 0.5 * each[:-1].max()) for each in outputs)
         if abs(score - limit) > 1e-4:
-            assert scorer.cascade.clears([reading]) == [score < limit]
+            assert scorer.cascade.clears([encoded]) == [score < limit]

@@ -71,9 +71,9 @@ def test_a_fitted_stage_clears_what_is_like_the_streams_compliant_texts(
     # No branch of its own: the stream is all that the stage needs.
     run = replace(make_run(), path=judged_run.path)
     bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS, fused=False, stream=stream(400))
-    assert bundle.first_stage is not None
+    assert bundle.cascade is not None
     certifying = StageData.divide(stream(400), run).certifying
-    assert len(bundle.first_stage.violating_scores) == 40 + len(certifying)
+    assert len(bundle.cascade.violating_scores) == 40 + len(certifying)
     scorer = Scorer.load(bundle.path, cascade=0.3, variant="plain", threads=1)
     found = list(scorer.assess_many([f"{COMPLIANT} 7000.", f"{VIOLATING} 7001."]))
     assert [each.cleared_early for each in found] == [True, False]

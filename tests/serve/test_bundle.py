@@ -10,7 +10,7 @@ import pytest
 from merchantguard.core.errors import BundleError
 from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
-from merchantguard.serve.bundle import read_bundle
+from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.engine.variants import choose_variant
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], None]], None]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from merchantguard.core.errors import BundleError
 from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
-from merchantguard.serve.preprocess import read_texts
+from merchantguard.serve.preprocess import encode_texts
 
 GRAPHS = ("model.onnx", "model.fused.onnx", "model.first.onnx")
 LISTED = (*GRAPHS, "tokenizer.json", "README.md")
@@ -175,7 +175,7 @@ def test_a_tokenizer_of_another_field_is_refused_or_reads_any_text(whole: Path, 
         else:
             fault = f"{folder}/tokenizer.json: none"
             assert (
-                len(read_texts(["", "crimson", "日本 ꙮ \U000f0000 [SEP]", "\ud800"], scorer.tokenizer)) == 4
+                len(encode_texts(["", "crimson", "日本 ꙮ \U000f0000 [SEP]", "\ud800"], scorer.tokenizer)) == 4
             )
     assert fault.startswith(f"{folder}/tokenizer.json: ")
 

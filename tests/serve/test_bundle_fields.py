@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from merchantguard.core.errors import BundleError
 from merchantguard.core.files import sha256_file
 from merchantguard.serve import Scorer
-from merchantguard.serve.bundle import parse_document, read_bundle
-from merchantguard.serve.preprocess import read_texts
+from merchantguard.serve.bundle_reader import parse_document, read_bundle
+from merchantguard.serve.preprocess import encode_texts
 
 LISTED = ("model.onnx", "model.fused.onnx", "tokenizer.json", "README.md")
 TEXT = "crimson walrus"
@@ -57,7 +57,7 @@ def logits(folder: Path, document: Json) -> list[float]:
     """What the model says of `TEXT`, which fits into the smallest window that a bundle may have."""
     _write(folder, document)
     scorer = Scorer.load(folder, threads=1)
-    windows = read_texts([TEXT], scorer.tokenizer)[0].ids
+    windows = encode_texts([TEXT], scorer.tokenizer)[0].ids
     return [float(each) for each in scorer.runner.run(windows, batch_tokens=512).logits[0]]
 
 

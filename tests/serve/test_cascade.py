@@ -13,7 +13,7 @@ from scipy.stats import binom
 from merchantguard.core.errors import BundleError
 from merchantguard.core.files import sha256_file
 from merchantguard.serve import MicroBatcher, Scorer
-from merchantguard.serve.bundle import FirstStage
+from merchantguard.serve.bundle import CascadeStage
 from merchantguard.serve.cascade import allowed_below, certify_loss, least_loss
 
 COMPLIANT, VIOLATING = "Call us or write a letter.", "We sell crimson goods."
@@ -70,18 +70,18 @@ def test_the_certificate_holds_as_often_as_it_says() -> None:
     broken = 0
     for _ in range(2000):
         scores = tuple(np.sort(draw.random(200)).tolist())
-        limit = certify_loss(FirstStage("g", 0.95, scores), 0.05, place="here").limit
+        limit = certify_loss(CascadeStage("g", 0.95, scores), 0.05, place="here").limit
         broken += limit > 0.05  # uniform scores: the limit is the share below it
     assert 0.02 < broken / 2000 <= 0.06
 
 
 def test_too_few_texts_certify_nothing_and_say_what_they_can() -> None:
-    stage = FirstStage("g", 0.95, tuple(range(88)))
+    stage = CascadeStage("g", 0.95, tuple(range(88)))
     with pytest.raises(BundleError, match=r"88 violating calibration texts certify 3.35% at least"):
         certify_loss(stage, 0.02, place="bundle")
     assert certify_loss(stage, 0.034, place="bundle").below == 0
     with pytest.raises(BundleError, match=r"0 violating calibration texts certify 100\.00%"):
-        certify_loss(FirstStage("g", 0.95, ()), 0.5, place="bundle")
+        certify_loss(CascadeStage("g", 0.95, ()), 0.5, place="bundle")
     with pytest.raises(ValueError, match="loss is 2"):
         certify_loss(stage, 2, place="bundle")
 

@@ -12,9 +12,9 @@ from merchantguard.serve.evidence import (
     Ranges,
     ScoreTexts,
     added_by_passages,
-    contributed_spans,
-    find_spans,
-    search_spans,
+    find_passages,
+    passages_by_attribution,
+    search_passages,
 )
 
 TEXT = "One plain line here.\nThe first bad line.\nMore plain text.\nThe other bad line.\nThe end of it."
@@ -35,7 +35,7 @@ class Scores:
 def spans_of(
     text: str, logits: np.ndarray, policies: list[int], *, score: ScoreTexts, options: EvidenceOptions
 ) -> Ranges:
-    [found] = find_spans([search_spans(text, logits, policies, options=options)], score)
+    [found] = find_passages([search_passages(text, logits, policies, options=options)], score)
     return found
 
 
@@ -93,11 +93,11 @@ def test_searches_side_by_side_find_what_each_finds_alone() -> None:
         calls.append(len(asked))
         return score(asked)
 
-    searches = [search_spans(text, score([text])[0], [0, 1], options=options) for text in texts]
+    searches = [search_passages(text, score([text])[0], [0, 1], options=options) for text in texts]
     alone = [spans_of(text, score([text])[0], [0, 1], score=score, options=options) for text in texts]
-    assert find_spans(searches, counted) == alone
+    assert find_passages(searches, counted) == alone
     assert len(calls) == 2, "what is asked for at the same step goes together"
-    assert find_spans([], counted) == []
+    assert find_passages([], counted) == []
 
 
 def tokens_of(text: str) -> list[tuple[int, int]]:
@@ -112,7 +112,7 @@ def contributed(text: str, options: EvidenceOptions) -> list[str]:
     added = np.array([2.0 * (word == "bad") - 5.0 * (word == "plain") for word in words], dtype=np.float32)
     found = [row for row, word in enumerate(words) if word == "bad"]
     added[found[1:2]] += 0.5
-    [ranges] = contributed_spans(text, offsets, added[:, None], options=options)
+    [ranges] = passages_by_attribution(text, offsets, added[:, None], options=options)
     return [text[start:end] for start, end in ranges]
 
 
@@ -128,7 +128,10 @@ def test_what_speaks_against_a_policy_takes_nothing_from_a_passage() -> None:
 
 
 def test_a_window_without_text_has_no_passages() -> None:
-    assert contributed_spans("", [(0, 0)], np.ones((1, 2), np.float32), options=EvidenceOptions()) == [[], []]
+    assert passages_by_attribution("", [(0, 0)], np.ones((1, 2), np.float32), options=EvidenceOptions()) == [
+        [],
+        [],
+    ]
 
 
 @given(st.text("ab .\n", max_size=80), st.integers(0, 2**31))

@@ -20,7 +20,7 @@ def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budge
 
 
 class Echo:
-    """Gives the sum of ids and the number of tokens of each window, and as contributions the ids themselves, to see that
+    """Gives the sum of ids and the number of tokens of each window, and as attribution the ids themselves, to see that
     rows find their way back."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Echo:
         self.shapes.append(input_ids.shape)
         sums = (input_ids * attention_mask).sum(axis=1)
         logits = np.stack([sums, attention_mask.sum(axis=1)], axis=1).astype(np.float32)
-        return Outputs(logits, contributions=input_ids[:, :, None].astype(np.float32))  # type: ignore[arg-type]
+        return Outputs(logits, attribution=input_ids[:, :, None].astype(np.float32))  # type: ignore[arg-type]
 
 
 @given(
@@ -43,8 +43,8 @@ def test_windows_come_back_in_their_order(windows: list[list[int]], workers: int
     found = runner.run(windows, batch_tokens=64)
     assert found.scores is None
     assert found.logits.tolist() == [[sum(window), len(window)] for window in windows]
-    assert found.contributions is not None
-    for window, added in zip(windows, found.contributions, strict=True):
+    assert found.attribution is not None
+    for window, added in zip(windows, found.attribution, strict=True):
         assert added[: len(window), 0].tolist() == window
     assert max(shape[1] for shape in model.shapes) <= 20
 

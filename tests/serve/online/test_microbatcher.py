@@ -19,9 +19,10 @@ from merchantguard.serve import (
     QueueFull,
     Scorer,
 )
-from merchantguard.serve.bundle import read_bundle
+from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.engine.onnx_model import Ids, OnnxModel, Outputs
-from merchantguard.serve.postprocess import Verdict, WindowLogits
+from merchantguard.serve.postprocess import Postprocessor, ScoredText
+from merchantguard.serve.preprocess import TextOutputs
 from merchantguard.serve.scorer import load_tokenizer
 
 from ..conftest import FILLER, TEXTS, same
@@ -70,18 +71,16 @@ def test_many_threads_get_what_the_scorer_says(bundle_path: Path) -> None:
     assert 0 < stats.batch_fill.quantile(0.5) <= 1
 
 
-def test_a_text_that_cannot_be_judged_is_told_and_the_others_go_on(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_that_cannot_be_scored_fails_alone(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = Scorer.load(bundle_path, threads=1)
-    judge = scorer.concluder.judge
+    score = Postprocessor.score
 
-    def judge_some(text: WindowLogits) -> Verdict:
-        if text.reading.raw == TEXTS[0]:
+    def score_some(self: Postprocessor, outputs: TextOutputs) -> ScoredText:
+        if outputs.encoded.raw == TEXTS[0]:
             raise ArithmeticError("not this one")
-        return judge(text)
+        return score(self, outputs)
 
-    monkeypatch.setattr(scorer.concluder, "judge", judge_some)
+    monkeypatch.setattr(Postprocessor, "score", score_some)
     with MicroBatcher(scorer) as batcher:
         futures = [batcher.submit(text) for text in TEXTS[:3]]
         with pytest.raises(ArithmeticError, match="not this one"):
