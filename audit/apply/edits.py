@@ -1,6 +1,6 @@
-"""New labels into data files: only the rows that change are written anew, all other bytes stay as they were.
+"""Writing new labels into data files: only the rows that change are rewritten, all other bytes stay the same.
 
-Parquet has no such rows: there the columns of labels are made anew, and all others are kept with their types.
+Parquet stores columns, not rows: there the label columns are rewritten, and all others keep their types.
 """
 
 import csv
@@ -16,17 +16,17 @@ from ...core.display import safe_repr
 from ...core.errors import AuditError, RecordError
 from ...core.extras import require
 from ...data.records.record import Record, record_from
-from ...data.records.rows import check_path, open_rows
+from ...data.records.rows import check_path, long_cells, open_rows
 from ...data.records.schema import ALL_OTHERS, from_json_text, strict_json
 from ...data.records.writers import csv_cell, json_line
 from ...data.taxonomy import Taxonomy
-from .provenance import Change
+from .provenance import Change, changes_by_record
 
 AUDIT = "audit"
-"""The field of a changed record that says what was changed, and on whose word."""
+"""The field of a changed record that says what was changed, and who decided it."""
 
 Rows = Mapping[int, Mapping[str, Any]]
-"""Number of a row, as the readers count -> its new fields."""
+"""Number of a row, counted as the readers do -> its new fields."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -40,7 +40,7 @@ class Edits:
     seen: set[str] = field(default_factory=set)
 
     def rows(self, path: Path) -> Rows:
-        """The changed rows of a file; None as a new value takes the field away."""
+        """The changed rows of a file; a new value None removes the field."""
         found = {}
         for row in open_rows(path):
             if row.fields is None or (number := str(row.fields.get("id"))) not in self.by_record:
@@ -48,7 +48,7 @@ class Edits:
             try:
                 record = record_from(row.fields, self.taxonomy)
             except RecordError:
-                continue  # a bad row is no record; its id may come again in a good one
+                continue  # a bad row is not a record; a good one may have the same id
             if record.id not in self.seen:
                 self.seen.add(record.id)
                 place = f"{path}, row {row.number}"
@@ -57,7 +57,7 @@ class Edits:
 
 
 def write_edited(source: Path, target: Path, edits: Edits) -> int:
-    """Write `source` with its changes to `target`; gives the number of changed rows. Without any nothing is written.
+    """Write `source` with its changes to `target` and return the number of changed rows; without any nothing is written.
 
     :raises AuditError: if a changed row cannot be written.
     """
@@ -103,7 +103,7 @@ def _new_fields(
     earlier = from_json_text(AUDIT, fields[AUDIT]) if fields.get(AUDIT) is not None else []
     if not isinstance(earlier, list):
         raise AuditError(
-            f"{place}: the field `{AUDIT}` holds {safe_repr(earlier)}, not the changes of an audit; rename it in the data"
+            f"{place}: the field `{AUDIT}` contains {safe_repr(earlier)}, not the changes of an audit; rename it in the data"
         )
     return new | {AUDIT: [*earlier, *(change.in_record() for change in changes)]}
 
@@ -119,12 +119,12 @@ def _edit_jsonl(old: Any, new: Any, rows: Rows, source: Path) -> None:
         try:
             text = json_line(kept)
         except ValueError as error:
-            raise AuditError(f"{source}, row {number}: cannot be written again ({error}); mend it") from error
+            raise AuditError(f"{source}, row {number}: cannot be rewritten ({error}); correct it") from error
         new.write(start + text + line[len(line.rstrip(b"\r\n")) :])
 
 
 def _edit_csv(old: Any, new: Any, rows: Rows, source: Path) -> None:
-    """Columns that the changes need are added on the right; the other rows get empty cells there."""
+    """Columns that the changes need are added on the right; other rows get empty cells there."""
     columns: list[str] = []
     added: list[str] = []
     for number, (raw, cells) in enumerate(_csv_rows(old), start=1):
@@ -138,13 +138,11 @@ def _edit_csv(old: Any, new: Any, rows: Rows, source: Path) -> None:
             new.write(text + "".join(f",{key}" for key in added).encode() + end)
         elif number in rows:
             if len(cells) != len(columns):
-                raise AuditError(
-                    f"{source}, row {number}: cannot be found again; is a quote left open above it?"
-                )
+                raise AuditError(f"{source}, row {number}: cannot be located; is a quote left open above it?")
             _write_csv_row(new, columns, added, cells, rows[number], end)
         elif not added or len(cells) != len(columns):  # an unreadable row stays as it is
             new.write(raw)
-        elif "labels" in added:  # an empty cell of labels would make an unlabelled row compliant
+        elif "labels" in added:  # an empty label cell would turn an unlabelled row into a compliant one
             _write_csv_row(new, columns, added, cells, {"unknown": [ALL_OTHERS]}, end)
         else:
             new.write(text + b"," * len(added) + end)
@@ -166,7 +164,7 @@ def _write_csv_row(
 
 
 def _csv_rows(stream: IO[bytes]) -> Iterator[tuple[bytes, list[str]]]:
-    """Each row's bytes, its line end included, and its cells; none of a row that is not valid."""
+    """The bytes of each row, including its line end, and its cells; no cells if the row is not valid."""
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
@@ -179,7 +177,8 @@ def _csv_rows(stream: IO[bytes]) -> Iterator[tuple[bytes, list[str]]]:
     while True:
         taken.clear()
         try:
-            cells = next(reader)
+            with long_cells:
+                cells = next(reader)
         except StopIteration:
             if taken:
                 yield b"".join(taken), []
@@ -201,12 +200,12 @@ def _edit_parquet(source: Path, target: Path, rows: Rows) -> None:
             if key in fields:
                 old[number - 1] = fields[key]
         table = _with_column(table, key, old, source)
-    codec = "NONE" if codec == "UNCOMPRESSED" else codec  # read and written under two names
+    codec = "NONE" if codec == "UNCOMPRESSED" else codec  # this codec has two names
     parquet.write_table(table.replace_schema_metadata(metadata), target, compression=codec)
 
 
 def _with_column(table: Any, key: str, values: list[Any], source: Path) -> Any:
-    """The column in its own type where it has one; a new one as a list of ids, or else JSON text."""
+    """The table with the column: in its existing type, or if new as a list of ids or JSON text."""
     arrow = require("pyarrow", "cli")
     place = table.schema.get_field_index(key)
     kind = table.schema.field(place).type if place >= 0 else None
@@ -220,7 +219,7 @@ def _with_column(table: Any, key: str, values: list[Any], source: Path) -> Any:
         column = arrow.array(values, type=kind)
     except arrow.ArrowException as error:
         raise AuditError(
-            f"{source}: the column {safe_repr(key)} cannot hold the changes ({error})"
+            f"{source}: the column {safe_repr(key)} cannot store the changes ({error})"
         ) from error
     if place < 0:
         return table.append_column(key, column)
@@ -236,10 +235,8 @@ def _table_text(key: str, value: Any) -> str | None:
 
 
 def relabelled(records: Sequence[Record], changes: Sequence[Change]) -> list[Record]:
-    """The records with the changes made, as reading the applied files would give them but for the field `audit`."""
-    by_record: dict[str, list[Change]] = {}
-    for change in changes:
-        by_record.setdefault(change.record, []).append(change)
+    """The records with the changes, as in the applied files but without the field `audit`."""
+    by_record = changes_by_record(changes)
     result = []
     for record in records:
         labels, unknown, evidence = new_labels(record, by_record.get(record.id, ()))

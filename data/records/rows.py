@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -144,6 +145,33 @@ def _lines(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[tuple[byt
         yield line, whole
 
 
+class _LongCells:
+    """A context in which `csv` reads cells of up to `MAX_LINE_BYTES`.
+
+    The limit on a cell is one for the whole process: it is set back when no row is being read, in any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = self._before = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._readers == 0:
+                self._before = csv.field_size_limit()
+                csv.field_size_limit(max(self._before, MAX_LINE_BYTES))
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                csv.field_size_limit(self._before)
+
+
+long_cells = _LongCells()
+
+
 class _RowTooLong(Exception):
     """A row of CSV passed `MAX_LINE_BYTES`."""
 
@@ -184,8 +212,6 @@ def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) 
 
     :raises RecordError: if there is no header with an id and, with `body`, a text.
     """
-    if csv.field_size_limit() < MAX_LINE_BYTES:
-        csv.field_size_limit(MAX_LINE_BYTES)
     feed = _CsvFeed(_lines(stream, name=name))
     reader = csv.reader(feed, strict=True)
     header: list[str] | None = None
@@ -194,7 +220,8 @@ def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) 
         feed.next_row()
         number += 1
         try:
-            cells = next(reader)
+            with long_cells:
+                cells = next(reader)
         except StopIteration:
             return
         except _RowTooLong:

@@ -249,8 +249,13 @@ def test_open_quote_in_csv_cannot_eat_the_memory(tmp_path, monkeypatch):
 
 def test_long_csv_cell(tmp_path):
     text = "tea " * 100_000
-    path = write(tmp_path / "a.csv", f"id,text\r\nx,{text}\r\n")
+    path = write(tmp_path / "a.csv", f"id,text\r\nx,{text}\r\ny,tea\r\n")
+    before = csv.field_size_limit()
     assert read_records([path], None, strict=True).records[0].text == text
+    first, second = (iter_records([path], None, on_fault=lambda *_: None) for _ in range(2))
+    # Two readers that take turns, one of them never finished.
+    assert [next(first).text, next(second).text, next(second).id] == [text, text, "y"]
+    assert csv.field_size_limit() == before
 
 
 def test_same_file_twice_and_no_file(tmp_path):
