@@ -1,5 +1,7 @@
 """The taxonomy: what is shipped, and every fault of a file shown together."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,17 +67,17 @@ policies:
     )
     for expected in (
         "11 faults:",
-        "version: 'one'",
-        "top level: unknown key 'colour'",
-        "policies[1]: unknown key 'note'",
-        "policies[1].id: 'Tea House'",
+        "version: 'one' is not a whole number from 1 up",
+        "colour: unknown key; the keys are version, policies",
+        "policies[1].note: unknown key; the keys are id, title, severity, covers, not",
+        "policies[1].id: 'Tea House' is not an id of small letters",
         "policies[1].title: is empty",
-        "policies[1].severity: 'bad' must be prohibited or restricted",
-        "policies[2].covers: False",
+        "policies[1].severity: 'bad' is not prohibited or restricted",
+        "policies[2].covers: False is not text (quote it)",
         "policies[3].id: 'salt' is already the id of policies[2]",
-        "policies[3]: the key `covers` is missing",
+        "policies[3].covers: is missing",
         "line 7: the key 'title' is given twice",
-        "policies[4]: is text",
+        "policies[4]: 'just text' is not a mapping with id, title, severity, covers",
     ):
         assert expected in message
 
@@ -83,13 +85,18 @@ policies:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "is empty"),
-        ("- a\n- b\n", "is a list"),
-        ("version: 1\npolicies: []\n", "policies: is empty"),
-        ("version: 1\npolicies: {a: b}\n", "policies: is a mapping"),
-        ("version: 1\n", "the key `policies` is missing"),
+        ("", "top level: is empty; it must be a mapping with version, policies"),
+        ("- a\n- b\n", "top level: ['a', 'b'] is not a mapping"),
+        ("version: 1\npolicies: []\n", "policies: is empty; it must be a list of at least one policy"),
+        ("version: 1\npolicies: {a: b}\n", "policies: {'a': 'b'} is not a list of at least one policy"),
+        ("version: 1\n", "policies: is missing"),
         ("policies: [\n", "not valid YAML"),
-        (GOOD.replace("version: 1", "version: true"), "version: True"),
+        (GOOD.replace("version: 1", "version: true"), "version: True is not a whole number from 1 up"),
+        (GOOD.replace("version: 1", "version: 0"), "version: 0 is not a whole number from 1 up"),
+        (GOOD.replace("version: 1", "1: version"), "1: unknown key"),
+        (GOOD.replace("not:", "1:"), "policies[1].1: unknown key; the keys are id, title"),
+        (GOOD.replace("not:", '"\\e[31m":'), "policies[1].⟨U+001B⟩[31m: unknown key"),
+        ("version: 1\npolicies: &a [*a]\n", "policies[1]: [[[[[[[...]]]]]]] is not a mapping"),
         ("version: 1\npolicies: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         (b"version: 1\npolicies: \xff\xfe\n", "not valid YAML"),
         ("[" * 5000, "nested too deeply"),
@@ -100,11 +107,37 @@ def test_unusable_files(tmp_path, content, expected):
     assert expected in _faults(tmp_path, content)
 
 
-@pytest.mark.parametrize("policy_id", ["", "Tea", "1tea", "tea-house", "tea\n", "té", "tea house"])
-def test_bad_ids_are_refused(policy_id):
-    entry = {"id": policy_id, "title": "T", "severity": "restricted", "covers": "c"}
-    with pytest.raises(TaxonomyError, match=r"policies\[1\]\.id"):
-        Taxonomy.from_json({"version": 1, "policies": [entry]})
+@pytest.mark.parametrize("policy_id", ["", "Tea", "1tea", "tea-house", "tea\\n", "té", "tea house"])
+def test_bad_ids_are_refused(tmp_path, policy_id):
+    assert "policies[1].id" in _faults(tmp_path, GOOD.replace("id: tea", f'id: "{policy_id}"'))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"version": 1, "policies": ["tea"]},
+        {"version": 1, "policies": [{"id": "tea"}]},
+        {"version": 1, "policies": [{key: [] for key in ("id", "title", "severity", "covers", "not")}]},
+        {"version": 1, "policies": [dict.fromkeys(("id", "title", "severity", "covers", "not"), "x")] * 2},
+    ],
+)
+def test_damaged_json_is_refused(value):
+    with pytest.raises(TaxonomyError, match="the taxonomy is damaged"):
+        Taxonomy.from_json(value)
+
+
+def test_json_needs_no_library_of_an_extra():
+    program = (
+        "import sys; from merchantguard.data.taxonomy import Taxonomy\n"
+        "entry = dict.fromkeys(('id', 'title', 'severity', 'covers', 'not'), 'x')\n"
+        "Taxonomy.from_json({'version': 1, 'policies': [entry]})\n"
+        "print({'yaml', 'pydantic'} & set(sys.modules))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout == b"set()\n"
+    )
 
 
 def test_missing_file_and_folder(tmp_path):
