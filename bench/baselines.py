@@ -103,7 +103,7 @@ class LinearBaseline:
         held = self.features.transform(self._read(_texts(validation)))
         labels, truth = label_matrix(train, taxonomy), label_matrix(validation, taxonomy)
         heads = [MaskedLogistic(strength).fit(seen, labels.values, labels.mask) for strength in STRENGTHS]
-        scores = [macro_average_precision(head.logits(held), truth.values, truth.mask) for head in heads]
+        scores = [macro_average_precision(head.logits(held), truth) for head in heads]
         best = int(np.argmax(np.nan_to_num(scores)))
         self.head = heads[best]
         self.notes = {

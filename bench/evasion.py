@@ -33,11 +33,8 @@ from merchantguard.data.splitting.splits import SplitManifest
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 from merchantguard.serve import EvidenceOptions, Scorer
 from merchantguard.serve import preprocess as reading
-from merchantguard.train.evaluation.metrics import (
-    Interval,
-    cluster_bootstrap,
-    macro_average_precision,
-)
+from merchantguard.train.evaluation.bootstrap import cluster_interval
+from merchantguard.train.evaluation.metrics import macro_average_precision
 
 FALSE_ALARMS = 0.1
 PAGE = "markup"
@@ -45,6 +42,8 @@ EUPHEMISMS = "euphemisms"
 Probabilities = NDArray[np.float32]
 Model = Callable[[Sequence[str]], Probabilities]
 """Texts in, probabilities (N, K) out."""
+Figure = Callable[[Probabilities, NDArray[np.int64]], float]
+"""A figure of the probabilities of some rows."""
 
 
 def uncleaned(raw: str) -> CleanText:
@@ -123,10 +122,9 @@ class Measure:
     def __init__(
         self, records: Sequence[Record], taxonomy: Taxonomy, clean: Probabilities, *, samples: int
     ) -> None:
-        labels = label_matrix(records, taxonomy)
-        self.labels, self.known = labels.values, labels.mask
+        self.labels = label_matrix(records, taxonomy)
         self.clusters = [record.domain or record.id for record in records]
-        self.violating = (self.labels * self.known).max(axis=1) > 0
+        self.violating = self.labels.violating
         self.samples = samples
         self.clean = clean
         self.limit = alarm_limit(clean[~self.violating])
@@ -138,19 +136,19 @@ class Measure:
 
     def ranking(self, probabilities: Probabilities, rows: NDArray[np.int64]) -> float:
         """Macro average precision."""
-        return macro_average_precision(probabilities[rows], self.labels[rows], self.known[rows])
+        return macro_average_precision(probabilities[rows], self.labels[rows])
 
-    def lost(self, attacked: Probabilities) -> dict[str, Interval]:
-        """What an attack takes of both, paired, with intervals over domains."""
-        return {
-            name: cluster_bootstrap(
-                lambda rows, figure=figure: figure(self.clean, rows) - figure(attacked, rows),  # type: ignore[misc]
-                self.clusters,
-                samples=self.samples,
-                seed=0,
-            )
-            for name, figure in (("recall", self.recall), ("average_precision", self.ranking))
-        }
+    def lost(self, attacked: Probabilities) -> dict[str, dict[str, float]]:
+        """By how much an attack lowers both, paired: point, low and high of an interval over domains."""
+        lost = {}
+        for name, figure in (("recall", self.recall), ("average_precision", self.ranking)):
+
+            def loss(rows: NDArray[np.int64], figure: Figure = figure) -> float:
+                return figure(self.clean, rows) - figure(attacked, rows)
+
+            low, high = cluster_interval(loss, self.clusters, samples=self.samples)
+            lost[name] = {"point": loss(np.arange(len(self.clusters))), "low": low, "high": high}
+        return lost
 
 
 def alarm_limit(compliant: Probabilities) -> float:
@@ -176,9 +174,9 @@ def measure(
             print(f"{name}: {attack}", file=sys.stderr, flush=True)
             lost = judge.lost(model(texts))
             found[attack][name] = {
-                f"{figure}_{end}": getattr(interval, end)
+                f"{figure}_{end}": value
                 for figure, interval in lost.items()
-                for end in ("point", "low", "high")
+                for end, value in interval.items()
             }
     return found
 

@@ -21,11 +21,13 @@ from guard import guarded
 from numpy.typing import NDArray
 from run_splits import of_splits
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.records.record import Record
 from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.serve import Assessment, EvidenceOptions, Scorer
-from merchantguard.train.evaluation.metrics import cluster_bootstrap, macro_average_precision
+from merchantguard.train.evaluation.bootstrap import cluster_interval
+from merchantguard.train.evaluation.metrics import macro_average_precision
 
 FIRST_TOKENS = 512
 LONG_TOKENS = 2_000
@@ -91,21 +93,20 @@ def report(
     ids: Sequence[str],
 ) -> None:
     """Print macro average precision of both, and their difference with its interval."""
-    labels = np.array([[policy in site.labels for policy in ids] for site in sites], dtype=np.float32)
-    known = np.ones(labels.shape, dtype=bool)
+    values = np.array([[policy in site.labels for policy in ids] for site in sites], dtype=np.float32)
+    labels = LabelMatrix(values, np.ones(values.shape))
     scores = [np.array([assessment.probabilities for assessment in each]) for each in (whole, cut)]
 
     def macro(rows: NDArray[np.int64], number: int) -> float:
-        return macro_average_precision(scores[number][rows], labels[rows], known[rows])
+        return macro_average_precision(scores[number][rows], labels[rows])
 
     everything = np.arange(len(sites))
     clusters = [str(row) for row in everything]
-    gain = cluster_bootstrap(
-        lambda rows: macro(rows, 0) - macro(rows, 1), clusters, samples=500, seed=0, level=0.95
-    )
+    low, high = cluster_interval(lambda rows: macro(rows, 0) - macro(rows, 1), clusters, samples=500)
+    whole_text, first_tokens = macro(everything, 0), macro(everything, 1)
     print(
-        f"{title}: {len(sites)} texts, whole {macro(everything, 0):.3f}, first {FIRST_TOKENS} tokens "
-        f"{macro(everything, 1):.3f}, difference {gain.point:+.3f} [{gain.low:.3f}, {gain.high:.3f}]"
+        f"{title}: {len(sites)} texts, whole {whole_text:.3f}, first {FIRST_TOKENS} tokens "
+        f"{first_tokens:.3f}, difference {whole_text - first_tokens:+.3f} [{low:.3f}, {high:.3f}]"
     )
 
 

@@ -9,18 +9,17 @@ from baselines import Outcome
 from numpy.typing import NDArray
 from quality_data import TestSet, is_near_miss
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.calibration.platt_scaling import fit_calibration
 from merchantguard.train.calibration.thresholds import fit_any_review, fit_thresholds
+from merchantguard.train.evaluation.bootstrap import cluster_interval
 from merchantguard.train.evaluation.metrics import (
-    Interval,
     any_violation_auroc,
-    cluster_bootstrap,
     decide,
     false_alarm_rate,
     macro_average_precision,
-    paired,
     review_limits,
 )
 
@@ -36,52 +35,52 @@ class Judge:
     """Measures one test set: `probabilities` and `reviews` of a model are lists with one entry per seed."""
 
     def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
-        labels = label_matrix(test.records, taxonomy)
-        self.labels, self.known = labels.values, labels.mask
+        self.labels = label_matrix(test.records, taxonomy)
         self.clusters = [record.domain or record.id for record in test.records]
         self.samples = samples
         self.compliant = np.array([not record.labels for record in test.records])
         self.near = self.compliant & np.array([is_near_miss(record) for record in test.records])
         self.ranked = self._cells_to_rank(test)
-        self.policies = [policy for k, policy in enumerate(taxonomy.ids) if self.ranked[:, k].any()]
+        ranked = self.ranked.mask.any(axis=0)
+        self.policies = [policy for k, policy in enumerate(taxonomy.ids) if ranked[k]]
 
-    def _cells_to_rank(self, test: TestSet) -> NDArray[np.bool_]:
-        """Known cells of the policies that are present often enough; of one kind only, where the set says so."""
-        cells = self.known.copy()
+    def _cells_to_rank(self, test: TestSet) -> LabelMatrix:
+        """Labelled cells of the policies that are present often enough; of one kind only, where the set says so."""
+        cells, positive = self.labels.mask.copy(), self.labels.values == 1
         least = FEWEST_POSITIVES
         if test.kind is not None:
             other = np.array([record.extra.get("kind") != test.kind for record in test.records])
-            cells &= ~(other[:, None] & (self.labels == 1))
+            cells &= ~(other[:, None] & positive)
             least = 1
-        positives = ((self.labels == 1) & cells).sum(axis=0)
-        cells[:, positives < least] = False
-        return cells
+        cells[:, (positive & cells).sum(axis=0) < least] = False
+        return LabelMatrix(self.labels.values, cells)
 
     def interval(self, statistic: Statistic) -> dict[str, float] | None:
         """Point, low and high of a statistic of rows; None where it has no meaning in this set."""
-        if not np.isfinite(statistic(np.arange(len(self.labels)))):
+        point = statistic(np.arange(len(self.labels)))
+        if not np.isfinite(point):
             return None
-        found: Interval = cluster_bootstrap(statistic, self.clusters, samples=self.samples, seed=0)
-        return {"point": found.point, "low": found.low, "high": found.high}
+        low, high = cluster_interval(statistic, self.clusters, samples=self.samples)
+        return {"point": point, "low": low, "high": high}
 
     def ranking(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
         """Macro average precision over the policies present, averaged over seeds."""
 
         def statistic(rows: Rows) -> float:
-            cells = (self.labels[rows], self.ranked[rows])
-            return float(np.mean([macro_average_precision(each[rows], *cells) for each in probabilities]))
+            labels = self.ranked[rows]
+            return float(np.mean([macro_average_precision(each[rows], labels) for each in probabilities]))
 
         return statistic
 
     def any_violation(self, probabilities: Sequence[NDArray[np.float32]]) -> Statistic:
-        """Any-violation AUROC. Every cell counts as heard: with only known ones a row of a market would be scored
-        on five policies and a compliant row on all, which favours nobody honestly."""
+        """Any-violation AUROC over all cells, labelled or not.
+
+        Over the labelled ones alone a row of a market would be scored on five policies and a compliant row on all.
+        """
+        labels = LabelMatrix(self.labels.values, np.ones_like(self.labels.mask))
 
         def statistic(rows: Rows) -> float:
-            everything = np.ones_like(self.known[rows])
-            return float(
-                np.mean([any_violation_auroc(p[rows], self.labels[rows], everything) for p in probabilities])
-            )
+            return float(np.mean([any_violation_auroc(p[rows], labels[rows]) for p in probabilities]))
 
         return statistic
 
@@ -97,10 +96,10 @@ class Judge:
 
         def statistic(rows: Rows) -> float:
             rows = rows[kept[rows]]
-            cells = (self.labels[rows], self.known[rows])
+            labels = self.labels[rows]
             pairs = zip(probabilities, reviews, strict=True)
             return float(
-                np.mean([false_alarm_rate(p[rows], *cells, review_limits(p[rows], *r)) for p, r in pairs])
+                np.mean([false_alarm_rate(p[rows], labels, review_limits(p[rows], *r)) for p, r in pairs])
             )
 
         return statistic
@@ -112,7 +111,7 @@ class Judge:
             shares = []
             for each, review in zip(probabilities, reviews, strict=True):
                 limits = review_limits(each[rows], *review)
-                counts = decide(each[rows], self.labels[rows], self.known[rows], limits)
+                counts = decide(each[rows], self.labels[rows], limits)
                 total = int(counts.positives.sum())
                 shares.append(int(counts.found.sum()) / total if total else float("nan"))
             return float(np.mean(shares))
@@ -131,7 +130,7 @@ def judge_set(
         figures: dict[str, Any] = {"macro_ap": judge.interval(ranking)}
         if name != REFERENCE and REFERENCE in scored:
             figures[f"minus_{REFERENCE}"] = judge.interval(
-                paired(ranking, judge.ranking(scored[REFERENCE][0]))
+                _difference(ranking, judge.ranking(scored[REFERENCE][0]))
             )
         if test.kind is None:
             alarms = partial(judge.false_alarms, probabilities, reviews)
@@ -151,15 +150,18 @@ def judge_set(
     }
 
 
+def _difference(first: Statistic, second: Statistic) -> Statistic:
+    return lambda rows: first(rows) - second(rows)
+
+
 def calibrated(
     outcome: Outcome, calibration: Sequence[Record], taxonomy: Taxonomy
 ) -> tuple[dict[str, NDArray[np.float32]], Review]:
     """Probabilities per test set, and the review thresholds, both from the calibration split."""
-    matrix = label_matrix(calibration, taxonomy)
-    labels, known = matrix.values, matrix.mask
-    fitted = fit_calibration(outcome.logits["calibration"], labels, known)
+    labels = label_matrix(calibration, taxonomy)
+    fitted = fit_calibration(outcome.logits["calibration"], labels)
     held = fitted.apply(outcome.logits["calibration"])
-    thresholds = fit_thresholds(held, labels, known, taxonomy.ids)
+    thresholds = fit_thresholds(held, labels, taxonomy.ids)
     review = np.array([threshold.review for threshold in thresholds])
-    limit = fit_any_review(held, labels, known).threshold
+    limit = fit_any_review(held, labels).threshold
     return {name: fitted.apply(values) for name, values in outcome.logits.items()}, (review, limit)

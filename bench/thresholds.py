@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.calibration.platt_scaling import fit_calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
 
@@ -101,7 +102,11 @@ def mapie(probabilities: Array, labels: NDArray[np.bool_], method: str) -> list[
 
 def ours(probabilities: Array, labels: NDArray[np.bool_]) -> list[float | None]:
     names = [str(column) for column in range(labels.shape[1])]
-    return [t.block for t in fit_thresholds(probabilities, labels, np.ones(labels.shape, bool), names)]
+    return [t.block for t in fit_thresholds(probabilities, _matrix(labels), names)]
+
+
+def _matrix(labels: NDArray[np.bool_]) -> LabelMatrix:
+    return LabelMatrix(labels, np.ones_like(labels))
 
 
 def ours_after_calibration(probabilities: Array, labels: NDArray[np.bool_]) -> list[float | None]:
@@ -110,7 +115,7 @@ def ours_after_calibration(probabilities: Array, labels: NDArray[np.bool_]) -> l
     result: list[float | None] = []
     for column in range(labels.shape[1]):
         one = np.s_[:, column : column + 1]
-        calibration = fit_calibration(logits[one], labels[one], np.ones_like(labels[one]))
+        calibration = fit_calibration(logits[one], _matrix(labels[one]))
         block = ours(calibration.apply(logits[one]), labels[one])[0]
         back = None if block is None else logit(min(block, 1 - 1e-9))
         result.append(

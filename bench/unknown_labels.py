@@ -69,7 +69,7 @@ def measure(
             build = partial(train_ours, seed=seed, overrides=tuple(overrides))
         outcome = run_alone(Job(build, taxonomy, train, data.validation, tests))
         found[condition] = {
-            key: macro_average_precision(outcome.logits[key], *_cells(label_matrix(records, taxonomy)))
+            key: macro_average_precision(outcome.logits[key], label_matrix(records, taxonomy))
             for key, records in tests.items()
         }
     return found

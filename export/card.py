@@ -42,28 +42,29 @@ _POOLING = {
 
 def model_card(document: BundleDocument) -> str:
     """Markdown of the model card."""
-    run, metrics = document.run, document.run.metrics.get("test", {})
+    run, metrics = document.run, document.run.metrics.get("test")
+    evaluation = Evaluation.from_json(metrics) if metrics else None
     facts = {
         "name": run.name,
         "count": len(run.taxonomy),
-        "window_tokens": run.window_tokens,
-        "stride_tokens": run.stride_tokens,
-        "max_windows": run.max_windows,
-        "pooling": _POOLING[run.pooling],
+        "window_tokens": run.settings.model.window_tokens,
+        "stride_tokens": run.settings.model.stride_tokens,
+        "max_windows": run.settings.model.max_windows,
+        "pooling": _POOLING[run.settings.model.window_pooling],
     }
     sections = [
-        f"# {plain(run.name)} (version {plain(run.version)})",
+        f"# {plain(run.name)} (version {plain(run.settings.version)})",
         _USE.format_map(facts),
         "## What it was made from",
         f"{origin(run.base.to_json())}\n- records: SHA-256 {plain(run.data_hash)}",
         "## Figures",
-        *figures(metrics),
+        *figures(evaluation),
         "## Slices",
-        *slices(metrics),
+        *slices(evaluation),
         "## Policies and thresholds",
         policies(document.rules.to_json()["policies"]),
         CERTIFIED + " The certificates are in `bundle.json`.",
-        *([] if run.any_review is None else [whole_record(run.any_review.threshold, asdict(run.any_review))]),
+        *([] if run.rule.any_review is None else [whole_record(run.rule.any_review.threshold, asdict(run.rule.any_review))]),
         "## The graphs",
         _parity(document),
         *_variants(document),

@@ -22,7 +22,6 @@ from ..train.evaluation.predictions import Predictions
 from ..train.finalize import certify
 from ..train.model.policy_model import PolicyModel
 from ..train.run import LoadedRun
-from ..train.run_files import PREDICTIONS
 from .document import BundleDocument, DecisionRules, Gate, LeftOut, PassedVariant
 from .parity import Parity, ParityCheck, TorchModel
 from .quantise import write_int8_graph
@@ -112,10 +111,10 @@ def gate_fault(gate: Gate) -> str | None:
 
 def write_quantised(run: LoadedRun, merged: PolicyModel, bundle: Bundle) -> None:
     """Write the int8 graph. Its scales are measured on the validation split: calibration and test have other texts."""
-    if not (run.path / PREDICTIONS / "validation.parquet").is_file():
+    if not run.has_predictions("validation"):
         return
     tokenizer = load_tokenizer(bundle)
-    texts = encode_texts(_predictions(run, "validation").texts, tokenizer)
+    texts = encode_texts(run.predictions("validation").texts, tokenizer)
     windows = [ids for encoded in texts for ids in encoded.ids]
     write_int8_graph(
         merged, bundle.path / MODEL, bundle.path / INT8, windows=windows, pad_id=tokenizer.pad_id
@@ -128,7 +127,7 @@ def _exact_predictions(run: LoadedRun, bundle: Bundle) -> Predictions:
     Both, because among few records a single swap in a ranking would decide whether a variant passes.
     """
     exact = _scorer(bundle, open_variant(bundle, Variant("plain", MODEL), workers=usable_cores()))
-    parts = [_predictions(run, split) for split in ("test", "validation")]
+    parts = [run.predictions(split) for split in ("test", "validation")]
     texts = tuple(text for part in parts for text in part.texts)
     return Predictions(
         ids=tuple(each for part in parts for each in part.ids),
@@ -145,9 +144,10 @@ def _certified(
 ) -> tuple[PassedVariant, Gate]:
     """Calibrate and certify the variant on the calibration split, and compare it with float32 on held-out records."""
     scorer = _scorer(bundle, open_variant(bundle, variant, workers=usable_cores()))
-    calibrating = _predictions(run, "calibration")
+    calibrating = run.predictions("calibration")
     calibrating = replace(calibrating, logits=scorer.logits(calibrating.texts))
-    rules = DecisionRules(run.taxonomy, *_parts(certify(calibrating, run.settings.thresholds, run.taxonomy)))
+    rule = certify(calibrating, run.settings.thresholds, run.taxonomy)
+    rules = DecisionRules(run.taxonomy, rule.calibration, rule.thresholds, rule.any_review)
     listed = BundleDocument(run, bundle.files, variants=[PassedVariant(variant, rules)])
     own = listed.bundle(bundle.path).for_variant(variant.name)
     gate = _compare(held_out, scorer.logits(held_out.texts), exact=bundle, reduced=own)
@@ -160,7 +160,7 @@ def _compare(held_out: Predictions, logits: Floats, *, exact: Bundle, reduced: B
     :param logits: (N, K) in reduced precision.
     """
     precision = [
-        macro_average_precision(each, held_out.labels, held_out.known) for each in (logits, held_out.logits)
+        macro_average_precision(each, held_out.labels) for each in (logits, held_out.logits)
     ]
     expected = [exact.decide(row) for row in held_out.logits]
     found = [reduced.decide(row) for row in logits]
@@ -187,12 +187,8 @@ def _label(variant: Variant) -> str:
     return variant.graph if variant.engine == "onnxruntime" else f"{variant.graph} by {variant.engine}"
 
 
-def _predictions(run: LoadedRun, split: str) -> Predictions:
-    return Predictions.load(run.path / PREDICTIONS / f"{split}.parquet")
-
-
 def _splits_missing(run: LoadedRun) -> str | None:
     for split in ("validation", "calibration", "test"):
-        if not (run.path / PREDICTIONS / f"{split}.parquet").is_file():
+        if not run.has_predictions(split):
             return f"the run keeps no predictions of its {split} split, which the gate needs"
     return None

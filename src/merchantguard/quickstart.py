@@ -60,7 +60,7 @@ def _timed(stage: str, work: Callable[[], Any]) -> Any:
 
 def _train(run: Path, overrides: list[str]) -> None:
     from .train.batching.dataset import load_split_records
-    from .train.cli.train import quiet_libraries
+    from .train.cli.options import quiet_libraries
     from .train.pipeline import train_run
     from .train.settings import load_settings
 
@@ -130,8 +130,9 @@ def _passage(source: str, finding: Any) -> str:
 
 
 def _print_figures(run: Path) -> None:
+    from .train.evaluation.figures import Evaluation
     from .train.report.table import format_table
 
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     with suppress(BrokenPipeError):
-        print(format_table(metrics))
+        print(format_table(Evaluation.from_json(metrics["test"])))

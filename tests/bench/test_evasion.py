@@ -63,8 +63,8 @@ def test_only_violating_pages_are_attacked_and_recall_is_at_a_limit_of_the_compl
     attacked[0, 0] = 0.0
     assert any_violation(clean_scores)[0] == pytest.approx(0.9)
     assert judge.recall(clean_scores, np.arange(15)) == 1.0
-    assert judge.lost(attacked)["recall"].point == pytest.approx(0.2)
-    assert judge.lost(clean_scores)["average_precision"].point == 0.0
+    assert judge.lost(attacked)["recall"]["point"] == pytest.approx(0.2)
+    assert judge.lost(clean_scores)["average_precision"]["point"] == 0.0
 
 
 def test_without_cleaning_a_scorer_reads_texts_as_they_are(tiny_base: Path) -> None:

@@ -10,13 +10,15 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
 from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
+from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.predictions import Predictions
 from merchantguard.train.model.encoder import Base
 from merchantguard.train.model.policy_model import build_model
-from merchantguard.train.run import LoadedRun
+from merchantguard.train.run import LoadedRun, predictions_file
 from merchantguard.train.settings import LoraSettings, ModelSettings, Settings
 
 TEXTS = [
@@ -75,14 +77,15 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
             settings=settings,
             taxonomy=Taxonomy(version=1, policies=tuple(policies)),
             model=model,
-            calibration=Calibration(np.array([1.0, 1.5, 0.5]), np.array([0.0, 0.5, -0.5])),
-            thresholds=fit_thresholds(
-                probabilities, labels, np.ones_like(labels), ("alpha", "beta", "gamma")
+            rule=DecisionRule(
+                Calibration(np.array([1.0, 1.5, 0.5]), np.array([0.0, 0.5, -0.5])),
+                fit_thresholds(
+                    probabilities, LabelMatrix(labels, np.ones_like(labels)), ("alpha", "beta", "gamma")
+                ),
             ),
             metrics={},
             base=Base(name=str(base_folder), licence="Apache-2.0", sha256=None),
             data_hash="0" * 64,
-            version="1",
         )
 
     return make
@@ -103,12 +106,11 @@ def judged_run(run: LoadedRun, tmp_path: Path) -> LoadedRun:
         predictions = Predictions(
             ids=tuple(map(str, range(40))),
             logits=np.zeros((40, 3), dtype=np.float32),
-            labels=labels,
-            known=np.ones((40, 3), dtype=bool),
+            labels=LabelMatrix(labels, np.ones((40, 3))),
             domains=tuple(f"{row}.example" for row in range(40)),
             slices={},
             texts=texts,
         )
-        predictions.save(tmp_path / "run" / "predictions" / f"{split}.parquet")
+        predictions.save(predictions_file(tmp_path / "run", split))
     (tmp_path / "run" / "tokenizer.json").write_bytes(run.tokenizer_path.read_bytes())
     return replace(run, path=tmp_path / "run")

@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from ...core.decisions import calibrate
 from ...core.errors import RunError
+from ...core.labels import LabelMatrix
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +83,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """Logits, labels and 0/1 weights, each (N, K); an unknown cell has weight 0 and logit 0."""
+    """Logits, labels and 0/1 weights, each (N, K); an unlabelled cell has weight 0 and logit 0."""
 
     logits: Floats
     labels: Floats
@@ -107,17 +108,16 @@ class _Cells:
         return gradient, information
 
 
-def fit_calibration(logits: ArrayLike, labels: ArrayLike, known: ArrayLike) -> Calibration:
-    """Fit a scale and a bias per policy on pooled logits that training never saw.
+def fit_calibration(logits: ArrayLike, labels: LabelMatrix) -> Calibration:
+    """Fit a scale and a bias per policy on pooled logits (N, K) that training never saw.
 
-    `logits`, `labels` (0 or 1) and `known` (False: the cell is left out) are all (N, K). A policy
-    without a known cell gets the centre of all policies; with no known cell at all nothing is changed.
-    The answer depends on the data only: there is no randomness.
+    A policy without a labelled cell gets the centre of all policies; with no labelled cell at all nothing is changed.
+    There is no randomness.
 
-    :raises ValueError: if the shapes differ or a known label is not 0 or 1.
-    :raises RunError: if a known logit is not finite.
+    :raises ValueError: if the shapes differ or the label of a labelled cell is not 0 or 1.
+    :raises RunError: if the logit of a labelled cell is not finite.
     """
-    cells = _check_cells(logits, labels, known)
+    cells = _check_cells(logits, labels)
     policies = cells.logits.shape[1]
     if not cells.weights.any():
         return Calibration.identity(policies)
@@ -125,13 +125,10 @@ def fit_calibration(logits: ArrayLike, labels: ArrayLike, known: ArrayLike) -> C
     return Calibration(np.exp(theta[:, 0]), theta[:, 1])
 
 
-def _check_cells(logits: ArrayLike, labels: ArrayLike, known: ArrayLike) -> _Cells:
-    values, truth = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    mask = np.asarray(known, dtype=bool)
-    if values.ndim != 2 or not values.shape == truth.shape == mask.shape:
-        raise ValueError(
-            f"logits {values.shape}, labels {truth.shape} and known {mask.shape} must all be (N, K)"
-        )
+def _check_cells(logits: ArrayLike, labels: LabelMatrix) -> _Cells:
+    values, truth, mask = np.asarray(logits, dtype=np.float64), labels.values.astype(np.float64), labels.mask
+    if values.shape != mask.shape:
+        raise ValueError(f"logits {values.shape} and labels {mask.shape} must both be (N, K)")
     broken = np.argwhere(mask & ~np.isfinite(values))
     if len(broken):
         row, column = broken[0]
@@ -141,7 +138,7 @@ def _check_cells(logits: ArrayLike, labels: ArrayLike, known: ArrayLike) -> _Cel
             "lower the learning rate and train again"
         )
     if not np.isin(truth[mask], (0.0, 1.0)).all():
-        raise ValueError("a label of a known cell is neither 0 nor 1")
+        raise ValueError("the label of a labelled cell is neither 0 nor 1")
     return _Cells(np.where(mask, values, 0.0), np.where(mask, truth, 0.0), mask.astype(np.float64))
 
 
@@ -154,16 +151,16 @@ def _fit_pooled(cells: _Cells) -> Floats:
 def _fit_policies(cells: _Cells, centre: Floats, *, rounds: int = 50, tolerance: float = 1e-4) -> Floats:
     """Modes (K, 2) of the policies under a normal prior whose centre and spread are estimated as well."""
     spread = SPREAD_PRIOR_SD
-    heard = cells.weights.sum(axis=0) > 0
-    theta = np.tile(centre, (len(heard), 1))
+    has_labels = cells.weights.sum(axis=0) > 0
+    theta = np.tile(centre, (len(has_labels), 1))
     for _ in range(rounds):
         theta, covariance = _maximise(cells, theta, centre, spread)
         before = np.concatenate([centre, spread])
-        centre, spread = _update_prior(theta[heard], covariance[heard], spread)
+        centre, spread = _update_prior(theta[has_labels], covariance[has_labels], spread)
         if np.abs(np.concatenate([centre, spread]) - before).max() < tolerance:
             break
     theta, _ = _maximise(cells, theta, centre, spread)
-    result: Floats = np.where(heard[:, None], theta, centre)
+    result: Floats = np.where(has_labels[:, None], theta, centre)
     return result
 
 

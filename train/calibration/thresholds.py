@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...core.decisions import any_violation
 from ...core.errors import RunError
+from ...core.labels import LabelMatrix
 from .precision_threshold import BlockCertificate, allowed_errors, certify_block, lower_bound
 
 Floats = NDArray[np.float64]
@@ -89,8 +90,7 @@ def thresholds_from_json(value: Any) -> tuple[tuple[PolicyThreshold, ...], Revie
 
 def fit_thresholds(
     probabilities: ArrayLike,
-    labels: ArrayLike,
-    known: ArrayLike,
+    labels: LabelMatrix,
     policies: Sequence[str],
     *,
     precision_target: float = 0.95,
@@ -100,13 +100,14 @@ def fit_thresholds(
 ) -> tuple[PolicyThreshold, ...]:
     """Choose and certify the thresholds of every policy on records that training never saw.
 
-    `probabilities`, `labels` (0 or 1) and `known` (False: the cell is left out) are (N, K), `policies`
-    the K ids. The certificates are about one policy at a time and take records to be independent. Where
-    several records come from one source (a domain), give `clusters`, N names: then one record a cluster
-    and policy, the first in order of the records, stands for it, and the certificates are about such.
+    The certificates are about one policy at a time and take records to be independent.
 
-    :raises ValueError: if shapes differ, a target is not inside (0, 1), or a known cell holds a
-        probability outside [0, 1] or a label that is neither 0 nor 1.
+    :param probabilities: (N, K).
+    :param policies: the K ids.
+    :param clusters: N names, where several records come from one source (a domain). For each policy the first labelled
+        record of a cluster then stands for it, and the certificates are about such records.
+    :raises ValueError: if shapes differ, a target is not inside (0, 1), or a labelled cell holds a probability outside
+        [0, 1] or a label that is neither 0 nor 1.
     """
     for name, value in (
         ("precision_target", precision_target),
@@ -115,7 +116,7 @@ def fit_thresholds(
     ):
         if not 0.0 < value < 1.0:
             raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
-    scores, truth, mask = _check_cells(probabilities, labels, known, policies)
+    scores, truth, mask = _check_cells(probabilities, labels, policies)
     if clusters is not None:
         mask = _one_per_cluster(mask, clusters)
     pooled = scores[mask & truth]
@@ -134,8 +135,7 @@ def fit_thresholds(
 
 def fit_any_review(
     probabilities: ArrayLike,
-    labels: ArrayLike,
-    known: ArrayLike,
+    labels: LabelMatrix,
     *,
     recall_target: float = 0.95,
     confidence: float = 0.95,
@@ -147,25 +147,22 @@ def fit_any_review(
     together finds the target's share of the violating records at half the false alarms, and the positives of
     all policies together are soon enough to certify it. Arguments as in `fit_thresholds`.
     """
-    scores, truth, mask = _check_cells(probabilities, labels, known)
+    scores, _, _ = _check_cells(probabilities, labels)
     some = any_violation(scores).astype(np.float32)
-    heard = np.asarray(mask.any(axis=1))[:, None]
+    has_labels = labels.labelled[:, None]
     if clusters is not None:
-        heard = _one_per_cluster(heard, clusters)
-    positives = some[heard[:, 0] & (truth & mask).any(axis=1)]
+        has_labels = _one_per_cluster(has_labels, clusters)
+    positives = some[has_labels[:, 0] & labels.violating]
     return choose_review(positives, positives, recall_target=recall_target, confidence=confidence)
 
 
 def _check_cells(
-    probabilities: ArrayLike, labels: ArrayLike, known: ArrayLike, policies: Sequence[str] | None = None
+    probabilities: ArrayLike, labels: LabelMatrix, policies: Sequence[str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     # The scorer compares float32 probabilities: thresholds chosen in another precision could part ties.
-    scores, truth = np.asarray(probabilities, dtype=np.float32), np.asarray(labels)
-    mask = np.asarray(known, dtype=bool)
-    if scores.ndim != 2 or not scores.shape == truth.shape == mask.shape:
-        raise ValueError(
-            f"probabilities {scores.shape}, labels {truth.shape} and known {mask.shape} must all be (N, K)"
-        )
+    scores, truth, mask = np.asarray(probabilities, dtype=np.float32), labels.values, labels.mask
+    if scores.shape != mask.shape:
+        raise ValueError(f"probabilities {scores.shape} and labels {mask.shape} must both be (N, K)")
     policies = [str(column) for column in range(scores.shape[1])] if policies is None else policies
     if len(policies) != scores.shape[1]:
         raise ValueError(
@@ -179,12 +176,12 @@ def _check_cells(
             f"({len(broken)} such cells)"
         )
     if not np.isin(truth[mask], (0, 1)).all():
-        raise ValueError("a label of a known cell is neither 0 nor 1")
+        raise ValueError("the label of a labelled cell is neither 0 nor 1")
     return scores, truth == 1, mask
 
 
 def _one_per_cluster(mask: NDArray[np.bool_], clusters: Sequence[str]) -> NDArray[np.bool_]:
-    """Keep, per policy, the first known record of each cluster: a choice that no label has a say in."""
+    """Keep, per policy, the first labelled record of each cluster: a choice that no label influences."""
     if len(clusters) != len(mask):
         raise ValueError(f"{len(clusters)} clusters are named for {len(mask)} records")
     numbers = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)[1]

@@ -1,7 +1,6 @@
-"""Where a classifier errs: decisions, confusions between policies, worst errors, length bands.
+"""Where a classifier errs: decisions, confusions between policies, worst errors, reliability, slices.
 
-Throughout, `probabilities`, `labels` and `known` are (records, policies), thresholds are (policies,), and a
-cell that is not known counts neither as right nor as wrong.
+Probabilities and flagged cells are (N, K). An unlabelled cell counts neither as right nor as wrong.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.labels import LabelMatrix
 from . import metrics
+from .decision_rule import DecidedRecords
+from .figures import (
+    BlockCounts,
+    Confusions,
+    Counts,
+    DecisionCounts,
+    ErrorRow,
+    ReliabilityBin,
+    SliceRow,
+    WorstErrors,
+    defined,
+)
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -31,90 +43,56 @@ def length_band(characters: int) -> str:
     return next((name for bound, name in _BANDS if characters < bound), _LONGEST)
 
 
-def compliant_records(labels: Floats, known: Bools) -> Bools:
-    """(records,) True where some policy has been judged and none is known to be violated."""
-    judged, violating = known.any(axis=1), ((labels > 0) & known).any(axis=1)
-    return np.asarray(judged & ~violating)
-
-
-def flagged_cells(probabilities: Floats, known: Bools, thresholds: Floats) -> Bools:
-    """Known cells at or above their policy's threshold; a threshold of NaN flags nothing."""
-    result: Bools = (probabilities >= thresholds) & known
-    return result
-
-
-def decision_counts(labels: Floats, known: Bools, review: Bools, block: Bools) -> dict[str, dict[str, int]]:
-    """Records per decision, and how many of them violate; `review` and `block` are flagged cells.
-
-    A blocked record is `right_policy` when a policy that blocks it is one that it violates.
-    """
-    positives = (labels > 0) & known
-    violating, judged = positives.any(axis=1), known.any(axis=1)
+def decision_counts(labels: LabelMatrix, review: Bools, block: Bools) -> DecisionCounts:
+    """Records per decision, and how many of them violate; `review` and `block` are flagged cells."""
+    violating = labels.violating
     blocked = np.asarray(block.any(axis=1))
     reviewed = np.asarray(review.any(axis=1) & ~blocked)
-    cleared = np.asarray(judged & ~blocked & ~reviewed)
+    cleared = np.asarray(labels.labelled & ~blocked & ~reviewed)
 
-    def count(chosen: Bools) -> dict[str, int]:
-        return {
-            "records": int(chosen.sum()),
-            "violating": int((chosen & violating).sum()),
-            "compliant": int((chosen & ~violating).sum()),
-        }
+    def count(chosen: Bools) -> tuple[int, int, int]:
+        return int(chosen.sum()), int((chosen & violating).sum()), int((chosen & ~violating).sum())
 
-    right = {"right_policy": int((blocked & (block & positives).any(axis=1)).sum())}
-    return {"clear": count(cleared), "review": count(reviewed), "block": count(blocked) | right}
+    right = int((blocked & (block & labels.positive).any(axis=1)).sum())
+    return DecisionCounts(
+        Counts(*count(cleared)), Counts(*count(reviewed)), BlockCounts(*count(blocked), right)
+    )
 
 
-def confusions(labels: Floats, known: Bools, flagged: Bools) -> dict[str, Any]:
-    """How often a record of policy i (row), and not of policy j (column), is flagged for policy j.
-
-    `share` is None where there is no such record; `records` holds the counts it is a share of.
-    """
-    positive = ((labels > 0) & known).astype(np.int64)
-    negative = ((labels == 0) & known).astype(np.int64)
+def confusions(labels: LabelMatrix, flagged: Bools) -> Confusions:
+    """How often the records of one policy are flagged for another."""
+    positive, negative = labels.positive.astype(np.int64), labels.negative.astype(np.int64)
     records = positive.T @ negative
     wrong = positive.T @ (negative * flagged)
-    share = [
-        [float(wrong[i, j] / total) if total else None for j, total in enumerate(row)]
+    share = tuple(
+        tuple(float(wrong[i, j] / total) if total else None for j, total in enumerate(row))
         for i, row in enumerate(records)
-    ]
-    return {"share": share, "records": records.tolist()}
+    )
+    return Confusions(share, tuple(map(tuple, records.tolist())))
 
 
-def worst_errors(
-    ids: Sequence[str],
-    texts: Sequence[str],
-    policies: Sequence[str],
-    probabilities: Floats,
-    labels: Floats,
-    known: Bools,
-    review: Floats,
-    *,
-    limit: int = 20,
-) -> dict[str, list[dict[str, Any]]]:
+def worst_errors(decided: DecidedRecords, policies: Sequence[str], *, limit: int = 20) -> WorstErrors:
     """Surest false alarms (highest probability first) and surest misses (lowest first), `limit` of each."""
-    over = probabilities >= review
-    alarms = known & (labels == 0) & over
-    misses = known & (labels > 0) & ~over
+    p, labels, over = decided.predictions, decided.labels, decided.over_review
+    positive = labels.positive
 
-    def rows(cells: Bools, order: Floats) -> list[dict[str, Any]]:
+    def rows(cells: Bools, order: Floats) -> tuple[ErrorRow, ...]:
         where = np.argwhere(cells)
-        ranked = where[np.argsort(order[cells], kind="stable")][:limit]
-        chosen = [(int(record), int(policy)) for record, policy in ranked]
-        return [
-            {
-                "id": ids[record],
-                "policy": policies[policy],
-                "probability": float(probabilities[record, policy]),
-                "labels": [
-                    policies[k] for k in np.flatnonzero((labels[record] > 0) & known[record]).tolist()
-                ],
-                "text": snippet(texts[record]),
-            }
-            for record, policy in chosen
-        ]
+        ranked = where[np.argsort(order[cells], kind="stable")][:limit].tolist()
+        return tuple(
+            ErrorRow(
+                id=p.ids[record],
+                policy=policies[policy],
+                probability=float(decided.probabilities[record, policy]),
+                labels=tuple(policies[k] for k in np.flatnonzero(positive[record]).tolist()),
+                text=snippet(p.texts[record]),
+            )
+            for record, policy in ranked
+        )
 
-    return {"false_alarms": rows(alarms, -probabilities), "misses": rows(misses, probabilities)}
+    return WorstErrors(
+        rows(labels.negative & over, -decided.probabilities), rows(positive & ~over, decided.probabilities)
+    )
 
 
 def snippet(text: str) -> str:
@@ -123,14 +101,13 @@ def snippet(text: str) -> str:
 
 
 def reliability_bins(
-    probabilities: Floats, labels: Floats, known: Bools, *, bins: int = 10, z: float = 1.96
-) -> list[dict[str, Any]]:
-    """Predicted and observed share of all known cells in bins of equal width, empty bins left out.
+    probabilities: Floats, labels: LabelMatrix, *, bins: int = 10, z: float = 1.96
+) -> tuple[ReliabilityBin, ...]:
+    """Predicted and observed share of all labelled cells in bins of equal width, empty bins left out.
 
-    `low` and `high` are the Wilson interval (Wilson 1927) of the observed share; cells of one record are
-    taken as independent, so it is a little too narrow.
+    The Wilson interval (Wilson 1927) takes the cells of one record as independent, so it is a little too narrow.
     """
-    scores, truth = probabilities[known].astype(np.float64), labels[known] > 0
+    scores, truth = probabilities[labels.mask].astype(np.float64), labels.values[labels.mask] > 0
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     rows = []
     for number in np.unique(place).tolist():
@@ -139,50 +116,31 @@ def reliability_bins(
         centre = (observed + z * z / (2 * cells)) / (1 + z * z / cells)
         spread = observed * (1 - observed) / cells + z * z / (4 * cells * cells)
         half = z * float(np.sqrt(spread)) / (1 + z * z / cells)
-        rows.append(
-            {
-                "predicted": float(scores[inside].mean()),
-                "observed": observed,
-                "low": min(observed, max(0.0, centre - half)),
-                "high": max(observed, min(1.0, centre + half)),
-                "cells": cells,
-            }
-        )
-    return rows
+        low, high = min(observed, max(0.0, centre - half)), max(observed, min(1.0, centre + half))
+        rows.append(ReliabilityBin(float(scores[inside].mean()), observed, low, high, cells))
+    return tuple(rows)
 
 
-def slice_rows(
-    values: Sequence[str],
-    probabilities: Floats,
-    labels: Floats,
-    known: Bools,
-    review: Floats,
-) -> list[dict[str, Any]]:
-    """One row per value of a slice, most records first; length bands from short to long.
-
-    `review` may hold limits of each cell, (records, policies).
-    """
-    limits = np.broadcast_to(review, probabilities.shape)
+def slice_rows(values: Sequence[str], decided: DecidedRecords) -> tuple[SliceRow, ...]:
+    """One row per value of a slice, most records first; length bands from short to long."""
     column = np.asarray(values, dtype=object)
-    rows = []
-    for value in sorted(set(values)):
-        inside = column == value
-        truth, mask = labels[inside], known[inside]
-        # A policy whose every judged record here is a violation ranks perfectly whatever the model says.
-        ranked = ((truth > 0) & mask).any(axis=0) & ((truth == 0) & mask).any(axis=0)
-        rows.append(
-            {
-                "value": value,
-                "records": int(inside.sum()),
-                "violating": int(((truth > 0) & mask).any(axis=1).sum()),
-                "policies": int(ranked.sum()),
-                "macro_average_precision": metrics.macro_average_precision(
-                    probabilities[inside], truth, mask & ranked
-                ),
-                "false_alarm_rate": metrics.false_alarm_rate(
-                    probabilities[inside], truth, mask, limits[inside]
-                ),
-            }
-        )
+    rows = [_slice_row(value, decided, column == value) for value in sorted(set(values))]
     bands = {band: place for place, band in enumerate(LENGTH_BANDS)}
-    return sorted(rows, key=lambda row: (bands.get(row["value"], 0), -row["records"]))
+    return tuple(sorted(rows, key=lambda row: (bands.get(row.value, 0), -row.records)))
+
+
+def _slice_row(value: str, decided: DecidedRecords, inside: Bools) -> SliceRow:
+    probabilities, labels = decided.probabilities[inside], decided.labels[inside]
+    # A policy that all its labelled records here violate ranks perfectly whatever the model says.
+    ranked = labels.positive.any(axis=0) & labels.negative.any(axis=0)
+    precision = metrics.macro_average_precision(
+        probabilities, LabelMatrix(labels.values, labels.mask & ranked)
+    )
+    return SliceRow(
+        value=value,
+        records=int(inside.sum()),
+        violating=int(labels.violating.sum()),
+        policies=int(ranked.sum()),
+        macro_average_precision=defined(precision),
+        false_alarm_rate=defined(metrics.false_alarm_rate(probabilities, labels, decided.limits[inside])),
+    )

@@ -3,21 +3,45 @@ two models come from the same draws of domains."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.decisions import any_violation
 from . import metrics
-from .bootstrap import cluster_weights, weighted_auroc, weighted_average_precision, weighted_share
-from .breakdown import compliant_records, flagged_cells
-from .predictions import Predictions
+from .bootstrap import (
+    cluster_samples,
+    cluster_weights,
+    weighted_auroc,
+    weighted_average_precision,
+    weighted_share,
+)
+from .decision_rule import DecidedRecords
 
-# The calibration errors sort every cell anew for each sample; the other figures reuse one sort.
+# The calibration errors sort all cells again for each sample; the other figures reuse one sort.
 CALIBRATION_SAMPLES = 200
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """How a headline figure is shown: its name, whether more is better, whether it is a share to print in per cent."""
+
+    label: str
+    higher_is_better: bool = False
+    is_share: bool = False
+
+
+HEADLINE = {
+    "macro_average_precision": Headline("macro average precision", higher_is_better=True),
+    "any_violation_auroc": Headline("AUROC, any violation", higher_is_better=True),
+    "false_alarm_rate_review": Headline("false-alarm rate at review", is_share=True),
+    "false_alarm_rate_block": Headline("false-alarm rate at block", is_share=True),
+    "smooth_calibration_error": Headline("smooth calibration error"),
+    "adaptive_calibration_error": Headline("adaptive calibration error"),
+    "brier_score": Headline("Brier score"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,82 +53,74 @@ class Sampled:
 
 
 def headline(
-    predictions: Predictions,
-    probabilities: NDArray[np.float32],
-    review: Floats,
-    block: Floats,
-    *,
-    bootstrap: int,
-    seed: int,
-) -> tuple[dict[str, Sampled], list[Floats]]:
-    """The headline figures, and the samples of each policy's average precision.
+    decided: DecidedRecords, *, bootstrap: int, seed: int
+) -> tuple[dict[str, Sampled], list[Sampled]]:
+    """The headline figures, and each policy's average precision.
 
     The draws depend on the domains and the seed alone: for two models on the same records, sample i of both is of the
-    same domains. `review` and `block` are limits that broadcast to (N, K); `bootstrap` 0 leaves the samples out.
+    same domains. `bootstrap` 0 leaves the samples out.
     """
-    labels, known = predictions.labels, predictions.known
-    weights = cluster_weights(predictions.domains, samples=max(bootstrap, 1), seed=seed)
-    if not bootstrap:
-        weights = weights[:0]
-    compliant = compliant_records(labels, known)
-    squared = np.where(known, (probabilities.astype(np.float64) - labels) ** 2, 0.0).sum(axis=1)
-    by_policy = [
-        weighted_average_precision(
-            probabilities[known[:, k], k], labels[known[:, k], k] > 0, weights[:, known[:, k]]
-        )
-        for k in range(predictions.policies)
-    ]
-    judged = known.any(axis=1)
-    some = any_violation(np.where(known, probabilities, 0.0))
-    violating = np.asarray(((labels > 0) & known).any(axis=1))
-
-    def alarm(limits: Floats) -> Any:
-        return compliant & flagged_cells(probabilities, known, limits).any(axis=1)
-
+    probabilities, labels = decided.probabilities, decided.labels
+    weights = cluster_weights(decided.predictions.domains, samples=max(bootstrap, 1), seed=seed)[:bootstrap]
+    by_policy = _by_policy(decided, weights)
+    some = any_violation(np.where(labels.mask, probabilities, 0.0))
+    has_labels = labels.labelled
+    squared = np.where(labels.mask, (probabilities.astype(np.float64) - labels.values) ** 2, 0.0).sum(axis=1)
     figures = {
         "macro_average_precision": Sampled(
-            metrics.macro_average_precision(probabilities, labels, known), _nan_means(np.array(by_policy))
+            metrics.nan_mean([policy.value for policy in by_policy]),
+            _nan_means(np.array([policy.samples for policy in by_policy])),
         ),
         "any_violation_auroc": Sampled(
-            metrics.any_violation_auroc(probabilities, labels, known),
-            weighted_auroc(some[judged], violating[judged], weights[:, judged]),
+            metrics.any_violation_auroc(probabilities, labels),
+            weighted_auroc(some[has_labels], labels.violating[has_labels], weights[:, has_labels]),
         ),
-        "false_alarm_rate_review": Sampled(
-            metrics.false_alarm_rate(probabilities, labels, known, review),
-            weighted_share(alarm(review), compliant, weights),
-        ),
-        "false_alarm_rate_block": Sampled(
-            metrics.false_alarm_rate(probabilities, labels, known, block),
-            weighted_share(alarm(block), compliant, weights),
-        ),
+        "false_alarm_rate_review": _false_alarms(decided, decided.limits, weights),
+        "false_alarm_rate_block": _false_alarms(decided, decided.block, weights),
         "brier_score": Sampled(
-            metrics.pooled(metrics.brier, probabilities, labels, known),
-            weighted_share(squared, known.sum(axis=1), weights),
+            metrics.micro(metrics.brier, probabilities, labels),
+            weighted_share(squared, labels.mask.sum(axis=1), weights),
         ),
     }
     samples = min(bootstrap, CALIBRATION_SAMPLES)
-    for name in ("smooth_calibration_error", "adaptive_calibration_error"):
-        measure = getattr(metrics, name)
-        figures[name] = _calibration_figure(measure, predictions, probabilities, samples=samples, seed=seed)
+    smooth, adaptive = metrics.smooth_calibration_error, metrics.adaptive_calibration_error
+    figures["smooth_calibration_error"] = _calibration_error(smooth, decided, samples=samples, seed=seed)
+    figures["adaptive_calibration_error"] = _calibration_error(adaptive, decided, samples=samples, seed=seed)
     return figures, by_policy
 
 
-def _calibration_figure(
-    measure: Callable[[Floats, Floats], float],
-    predictions: Predictions,
-    probabilities: NDArray[np.float32],
-    *,
-    samples: int,
-    seed: int,
+def _by_policy(decided: DecidedRecords, weights: NDArray[np.int32]) -> list[Sampled]:
+    """Average precision of each policy; `weights` is (samples, N)."""
+    labels = decided.labels
+    values = metrics.average_precision(decided.probabilities, labels)
+    result = []
+    for k, value in enumerate(values):
+        rows = labels.mask[:, k]
+        scores, truth = decided.probabilities[rows, k], labels.values[rows, k] > 0
+        result.append(Sampled(float(value), weighted_average_precision(scores, truth, weights[:, rows])))
+    return result
+
+
+def _false_alarms(decided: DecidedRecords, limits: Floats, weights: NDArray[np.int32]) -> Sampled:
+    """Share of the compliant records that pass `limits`, which broadcast to (N, K)."""
+    labels, compliant = decided.labels, decided.labels.compliant
+    alarms = compliant & metrics.flag_cells(decided.probabilities, labels, limits).any(axis=1)
+    return Sampled(
+        metrics.false_alarm_rate(decided.probabilities, labels, limits),
+        weighted_share(alarms, compliant, weights),
+    )
+
+
+def _calibration_error(
+    measure: Callable[[Floats, Floats], float], decided: DecidedRecords, *, samples: int, seed: int
 ) -> Sampled:
-    """A measure of all known cells, in `samples` draws of domains."""
-    labels, known = predictions.labels, predictions.known
+    """A measure of all labelled cells, in `samples` draws of domains."""
 
     def statistic(rows: NDArray[np.int64]) -> float:
-        return metrics.pooled(measure, probabilities[rows], labels[rows], known[rows])
+        return metrics.micro(measure, decided.probabilities[rows], decided.labels[rows])
 
-    drawn = metrics.cluster_samples(statistic, predictions.domains, samples=samples, seed=seed)
-    return Sampled(statistic(np.arange(len(predictions))), drawn)
+    drawn = cluster_samples(statistic, decided.predictions.domains, samples=samples, seed=seed)
+    return Sampled(metrics.micro(measure, decided.probabilities, decided.labels), drawn)
 
 
 def _nan_means(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What a model said of some records, next to what is known of them: all that evaluation needs."""
+"""Predictions: a model's logits for some records next to their labels, all that evaluation needs."""
 
 import json
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ...core.errors import RunError
 from ...core.extras import require
 from ...core.files import atomic_path
+from ...core.labels import LabelMatrix
 
 COLUMNS = ("id", "domain", "slices", "text", "logits", "labels", "known")
 
@@ -20,31 +21,28 @@ COLUMNS = ("id", "domain", "slices", "text", "logits", "labels", "known")
 class Predictions:
     """Logits of N records for K policies, with labels and what describes each record.
 
-    `logits` (N, K) float32, pooled over windows, before calibration. `labels` (N, K) float32 of 0 and 1;
-    `known` (N, K) bool, False where nobody has judged the cell: such a cell counts nowhere. `domains` holds
-    the record id where a record has no domain, so that each such record is a cluster of its own. `slices`
-    maps a name (form, country, length ...) to one value per record, "" where it is not known.
-
+    :param logits: (N, K) float32, pooled over windows, before calibration.
+    :param labels: of 0 and 1; an unlabelled cell counts nowhere.
+    :param domains: the record id where a record has no domain, so that each such record is a cluster of its own.
+    :param slices: maps a name (form, country, length ...) to one value per record, "" where there is none.
     :raises ValueError: if a shape, a length or a value does not fit the others.
     """
 
     ids: tuple[str, ...]
     logits: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    known: NDArray[np.bool_]
+    labels: LabelMatrix
     domains: tuple[str, ...]
     slices: Mapping[str, tuple[str, ...]]
     texts: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for name, kind in (("logits", np.float32), ("labels", np.float32), ("known", np.bool_)):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=kind))
+        object.__setattr__(self, "logits", np.ascontiguousarray(self.logits, dtype=np.float32))
         self._check_shapes()
         if not np.isfinite(self.logits).all():
             row = int(np.flatnonzero(~np.isfinite(self.logits).all(axis=1))[0])
             raise ValueError(f"logits of record {self.ids[row]!r} (row {row}) are not finite")
-        if not np.isin(self.labels, (0.0, 1.0)).all():
-            raise ValueError("labels must be 0 or 1; mark a cell nobody has judged in `known`")
+        if not np.isin(self.labels.values, (0.0, 1.0)).all():
+            raise ValueError("labels must be 0 or 1; leave an unlabelled cell out by the mask")
         if "" in self.domains:
             row = self.domains.index("")
             raise ValueError(f"record {self.ids[row]!r} (row {row}) has an empty domain; use its id instead")
@@ -52,10 +50,8 @@ class Predictions:
     def _check_shapes(self) -> None:
         if self.logits.ndim != 2:
             raise ValueError(f"logits must be (records, policies), not {self.logits.shape}")
-        for name in ("labels", "known"):
-            shape = getattr(self, name).shape
-            if shape != self.logits.shape:
-                raise ValueError(f"{name} have shape {shape}, logits {self.logits.shape}")
+        if self.labels.mask.shape != self.logits.shape:
+            raise ValueError(f"labels have shape {self.labels.mask.shape}, logits {self.logits.shape}")
         columns = {"ids": self.ids, "domains": self.domains, "texts": self.texts}
         columns |= {f"slices[{name!r}]": values for name, values in self.slices.items()}
         for name, values in columns.items():
@@ -82,7 +78,6 @@ class Predictions:
             ids=pick(self.ids),
             logits=self.logits[rows],
             labels=self.labels[rows],
-            known=self.known[rows],
             domains=pick(self.domains),
             slices={name: pick(values) for name, values in self.slices.items()},
             texts=pick(self.texts),
@@ -105,10 +100,10 @@ class Predictions:
             "slices": [json.dumps(entry) for entry in slices],
             "text": [_storable(value) for value in self.texts],
             "logits": pa.array(list(self.logits), floats),
-            "labels": pa.array(list(self.labels), floats),
-            "known": pa.array(list(self.known), pa.list_(pa.bool_())),
+            "labels": pa.array(list(self.labels.values), floats),
+            "known": pa.array(list(self.labels.mask), pa.list_(pa.bool_())),
         }
-        # A table without rows says nothing of K or of the slices, so both stand beside it.
+        # A table without rows does not show K nor the slices: the metadata does.
         metadata = {"policies": str(self.policies), "slices": json.dumps(list(self.slices))}
         table = pa.table(
             {
@@ -160,8 +155,9 @@ def _from_table(table: Any) -> Predictions:
     return Predictions(
         ids=tuple(table["id"].to_pylist()),
         logits=_matrix(table["logits"], policies, np.float32),
-        labels=_matrix(table["labels"], policies, np.float32),
-        known=_matrix(table["known"], policies, np.bool_),
+        labels=LabelMatrix(
+            _matrix(table["labels"], policies, np.float32), _matrix(table["known"], policies, np.bool_)
+        ),
         domains=tuple(table["domain"].to_pylist()),
         slices={name: tuple(entry[name] for entry in entries) for name in names},
         texts=tuple(table["text"].to_pylist()),

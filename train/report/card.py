@@ -1,91 +1,94 @@
-"""The model card in Markdown: of a run as it is trained, and the sections that a bundle's card shares with it."""
+"""The model card of a run in Markdown, and the sections that a bundle's card shares with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...data.taxonomy import Taxonomy
-from ..calibration.thresholds import PolicyThreshold, ReviewCertificate
+from ..evaluation.decision_rule import DecisionRule
+from ..evaluation.figures import Evaluation, Figure
+from ..evaluation.headline import HEADLINE
 from ..model.encoder import public_name
 
-HEADLINE = {
-    "macro_average_precision": "macro average precision",
-    "any_violation_auroc": "AUROC of any violation",
-    "smooth_calibration_error": "smooth calibration error",
-    "brier_score": "Brier score",
-    "false_alarm_rate_review": "compliant records sent to review",
-    "false_alarm_rate_block": "compliant records blocked",
-}
-
 CERTIFIED = """\
-A block threshold stands only where its precision is certified; elsewhere what passes the review
-threshold goes to a person."""
+A policy has a block threshold only if its precision is certified; without one, what passes the review threshold goes
+to a person."""
 
 LIMITS = """\
 - A finding is a reason to look, not a verdict: the passages are where to look first.
-- A block threshold is certified on the calibration records only; merchants of another kind than those need
-  records of their own, and thresholds fitted on them.
-- Text that hides what is sold (in pictures, behind a login) cannot be scored.
-- {max_windows} windows of a text are read; an assessment says when there was more."""
+- Thresholds are certified on the calibration records; merchants of another kind need records of their own, and
+  thresholds fitted on them.
+- What is sold only in pictures or behind a login cannot be scored.
+- At most {max_windows} windows of a text are read; an assessment reports when the text is longer."""
 
 # Of each slice, as many values as the report shows.
 _SLICE_ROWS = 15
 
 
-def run_card(
-    *,
-    name: str,
-    taxonomy: Taxonomy,
-    base: Mapping[str, Any],
-    counts: Mapping[str, int],
-    files: Mapping[str, str],
-    data_hash: str,
-    metrics: Mapping[str, Any],
-    thresholds: Sequence[PolicyThreshold],
-    any_review: ReviewCertificate | None,
-    training: Mapping[str, Any],
-    max_windows: int,
-    limits: Sequence[str],
-) -> str:
-    """Markdown of a run's card.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunCard:
+    """What a run's card shows.
 
-    :param counts: records of each split; `files` maps each record file to its SHA-256.
-    :param metrics: what `evaluate` said of the test split.
-    :param training: figures of the training itself, by name.
+    :param base: the base encoder: `name`, `licence`, `sha256`.
+    :param counts: records of each split.
+    :param files: record file -> its SHA-256; `data_hash` is the hash of all records.
+    :param evaluation: what `evaluate` measured on the test split.
+    :param training: facts of the training itself, by name.
+    :param limits: sentences on what the figures do not show, besides those that every card has.
     """
-    by_policy = {threshold.policy: threshold for threshold in thresholds}
+
+    name: str
+    taxonomy: Taxonomy
+    base: Mapping[str, Any]
+    counts: Mapping[str, int]
+    files: Mapping[str, str]
+    data_hash: str
+    evaluation: Evaluation
+    rule: DecisionRule
+    training: Mapping[str, Any]
+    max_windows: int
+    limits: Sequence[str]
+
+
+def run_card(card: RunCard) -> str:
+    """Markdown of a run's card."""
+    taxonomy, any_review = card.taxonomy, card.rule.any_review
+    by_policy = {threshold.policy: threshold for threshold in card.rule.thresholds}
     rows = [
         {"id": p.id, "title": p.title, "severity": p.severity, "thresholds": by_policy[p.id].to_json()}
         for p in taxonomy.policies
     ]
+    training = [(key.replace("_", " "), str(value)) for key, value in card.training.items()]
     sections = [
-        f"# {plain(name)}",
+        f"# {plain(card.name)}",
         f"Scores a merchant's own text against {len(taxonomy)} policies: a calibrated probability for each, and a "
         "decision (clear, review or block). `merchantguard export` makes a bundle of this run for scoring.",
         "## Data",
-        _data(counts, files, data_hash),
+        _data(card.counts, card.files, card.data_hash),
         "## Base encoder and its licence",
-        origin(base),
+        origin(card.base),
         "## Training",
-        table(("what", "value"), [(key.replace("_", " "), str(value)) for key, value in training.items()]),
+        table(("what", "value"), training),
         "## Figures",
-        *figures(metrics),
+        *figures(card.evaluation),
         "## Slices",
-        *slices(metrics),
+        *slices(card.evaluation),
         "## Policies and thresholds",
         policies(rows),
         CERTIFIED + " The certificates are in `thresholds.json`.",
         *([] if any_review is None else [whole_record(any_review.threshold, asdict(any_review))]),
         "## Limits",
-        "\n".join([LIMITS.format(max_windows=max_windows), *(f"- {plain(limit)}" for limit in limits)]),
+        "\n".join(
+            [LIMITS.format(max_windows=card.max_windows), *(f"- {plain(each)}" for each in card.limits)]
+        ),
     ]
     return "\n\n".join(sections) + "\n"
 
 
 def _data(counts: Mapping[str, int], files: Mapping[str, str], data_hash: str) -> str:
     of = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    # Names, not paths: where the files lay on somebody's machine is nobody's business.
+    # Names, not paths: a card is published, and paths show how somebody's machine is set up.
     rows = [(Path(file).name, sha256) for file, sha256 in files.items()]
     return f"Records: {of}; SHA-256 over them all: {plain(data_hash)}\n\n{table(('file', 'SHA-256'), rows)}"
 
@@ -96,38 +99,34 @@ def origin(base: Mapping[str, Any]) -> str:
     return f"- base encoder: {name}, licence {licence}, SHA-256 {base['sha256'] or 'not known'}"
 
 
-def figures(metrics: Mapping[str, Any]) -> list[str]:
+def figures(evaluation: Evaluation | None) -> list[str]:
     """The headline figures with their intervals."""
-    if not metrics:
+    if evaluation is None:
         return ["The run holds no evaluation."]
-    rows = [
-        (label, figure(metrics["headline"].get(name)))
-        for name, label in HEADLINE.items()
-        if metrics["headline"].get(name) is not None
-    ]
+    rows = [(shown.label, _figure(evaluation.headline[name])) for name, shown in HEADLINE.items()]
     of = (
-        f"Of {metrics['records']:,} test records ({metrics['violating']:,} violating, "
-        f"{metrics['compliant']:,} compliant), 95 % intervals over domains:"
+        f"Of {evaluation.records:,} test records ({evaluation.violating:,} violating, "
+        f"{evaluation.compliant:,} compliant), {100 * evaluation.bootstrap.confidence:g} % intervals over domains:"
     )
     return [of, table(("figure", "value"), rows)]
 
 
-def slices(metrics: Mapping[str, Any]) -> list[str]:
+def slices(evaluation: Evaluation | None) -> list[str]:
     """How the figures differ between kinds of records: the largest values of each slice."""
     rows = [
-        (name, entry["value"] or "(not stated)", str(entry["records"]), _share(entry, "macro_average_precision"),
-         _share(entry, "false_alarm_rate"))
-        for name, entries in metrics.get("slices", {}).items()
-        for entry in sorted(entries, key=lambda entry: -entry["records"])[:_SLICE_ROWS]
+        (name, row.value or "(not stated)", str(row.records), _number(row.macro_average_precision),
+         _number(row.false_alarm_rate))
+        for name, entries in (evaluation.slices.items() if evaluation else ())
+        for row in sorted(entries, key=lambda row: -row.records)[:_SLICE_ROWS]
     ]  # fmt: skip
     if not rows:
-        return ["The test records carry nothing to slice by."]
-    header = ("slice", "value", "records", "macro average precision", "compliant records sent to review")
-    return ["Small slices say little: mind the number of records.", table(header, rows)]
+        return ["The test records have no fields to slice by."]
+    header = ("slice", "value", "records", "macro average precision", "false-alarm rate at review")
+    return ["Figures of small slices are uncertain: note the number of records.", table(header, rows)]
 
 
-def _share(entry: Mapping[str, Any], name: str) -> str:
-    return "none" if entry[name] is None else f"{entry[name]:.3f}"
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def policies(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -150,7 +149,7 @@ def _policy(policy: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def whole_record(limit: float, certificate: Mapping[str, Any]) -> str:
-    """What is said of the limit on the probability of any violation."""
+    """The limit on the probability of any violation, in a sentence."""
     sure = "certified" if certificate["certified"] else "not certified"
     return (
         f"A text whose probability of any violation, 1 - product(1 - p), is below {limit:.4f} is clear as "
@@ -159,14 +158,9 @@ def whole_record(limit: float, certificate: Mapping[str, Any]) -> str:
     )
 
 
-def figure(value: Any) -> str:
-    """A figure with its interval, or a bare one."""
-    if isinstance(value, Mapping):
-        if value["value"] is None:
-            return "none"
-        interval = "" if value["low"] is None else f" ({value['low']:.3f} to {value['high']:.3f})"
-        return f"{value['value']:.3f}{interval}"
-    return f"{value:.3f}"
+def _figure(figure: Figure) -> str:
+    interval = "" if figure.low is None else f" ({figure.low:.3f} to {figure.high:.3f})"
+    return _number(figure.value) + interval
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -176,5 +170,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain(text: Any) -> str:
-    """Text that cannot break out of its line or cell, nor bring HTML along."""
+    """Text that cannot break out of its line or cell, without HTML."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,12 +1,15 @@
 """The report's charts as Vega-Lite specifications (plain dicts), drawn by altair."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.extras import require
+from ...core.labels import LabelMatrix
+from ..evaluation.figures import Confusions, PolicyFigures, ReliabilityBin
 
 BLUE, ORANGE, GREY = "#0b5cad", "#b45309", "#767676"
 _CURVE_POINTS = 150
@@ -32,19 +35,19 @@ def _percent(field: str, title: str, **options: Any) -> Any:
 
 
 def precision_recall_points(
-    probabilities: NDArray[Any], labels: NDArray[Any], known: NDArray[np.bool_], policies: Sequence[str]
+    probabilities: NDArray[Any], labels: LabelMatrix, policies: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Points of each policy's precision-recall curve, thinned to at most `_CURVE_POINTS` a policy."""
     rows: list[dict[str, Any]] = []
     for column, policy in enumerate(policies):
-        cells = known[:, column]
-        scores, truth = probabilities[cells, column], labels[cells, column] > 0
+        cells = labels.mask[:, column]
+        scores, truth = probabilities[cells, column], labels.values[cells, column] > 0
         if not truth.any():
             continue
         order = np.argsort(-scores, kind="stable")
         scores, hits = scores[order], np.cumsum(truth[order])
         ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
-        # Before the first violation found and after the last, a point says nothing but its threshold.
+        # Before the first violation found and after the last, points show nothing but thresholds.
         ends = ends[(hits[ends] > 0) & (np.append(0, hits[ends][:-1]) < hits[-1])]
         kept = ends[np.unique(np.linspace(0, len(ends) - 1, _CURVE_POINTS).astype(int))]
         rows += [
@@ -86,10 +89,10 @@ def precision_recall_chart(points: Sequence[Mapping[str, Any]], titles: Mapping[
     return styled((context + front).add_params(chosen).properties(width="container", height=340))
 
 
-def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> dict[str, Any]:
     """Observed share against predicted probability, with intervals, over the count of cells per bin."""
     alt = require("altair", "train")
-    data = alt.Data(values=[dict(entry) for entry in bins])
+    data = alt.Data(values=[asdict(entry) for entry in bins])
     x = alt.X(**_percent("predicted", "Mean predicted probability", scale=alt.Scale(domain=[0, 1])))
     tooltip = [
         alt.Tooltip("predicted:Q", format=".1%", title="Predicted"),
@@ -107,10 +110,15 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return styled((ideal + bars + dots).properties(width="container", height=340))
 
 
-def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Average precision per policy with its interval; `rows` have title, value, low, high, support."""
+def interval_chart(policies: Sequence[PolicyFigures]) -> dict[str, Any]:
+    """Average precision with its interval, of the policies that have one."""
     alt = require("altair", "train")
-    data = alt.Data(values=[dict(row) for row in rows])
+    rows = [
+        {"title": policy.title, "support": policy.support} | asdict(policy.average_precision)
+        for policy in policies
+        if policy.average_precision.value is not None
+    ]
+    data = alt.Data(values=rows)
     axis = alt.Axis(labelLimit=280)
     y = alt.Y("title:N", sort=alt.SortField("value", order="descending"), title=None, axis=axis)
     tooltip = [
@@ -132,14 +140,14 @@ def interval_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def confusion_chart(
-    confusion: Mapping[str, Any], policies: Sequence[str], titles: Mapping[str, str]
+    confusion: Confusions, policies: Sequence[str], titles: Mapping[str, str]
 ) -> dict[str, Any]:
     """Heat map: the share of a row's records that are flagged for the column's policy."""
     alt = require("altair", "train")
     names = [titles[policy] for policy in policies]
     values = [
-        {"truth": names[i], "flagged": names[j], "share": share, "records": confusion["records"][i][j]}
-        for i, row in enumerate(confusion["share"])
+        {"truth": names[i], "flagged": names[j], "share": share, "records": confusion.records[i][j]}
+        for i, row in enumerate(confusion.share)
         for j, share in enumerate(row)
         if share is not None and i != j
     ]

@@ -1,6 +1,7 @@
-"""One HTML file that shows what a run learnt: no server, no network, nothing that could fetch anything."""
+"""The report of a run: one HTML file that needs no server and no network."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,17 @@ from ...core.display import visible
 from ...data.taxonomy import Taxonomy
 from ..calibration.platt_scaling import Calibration
 from ..calibration.thresholds import PolicyThreshold, ReviewCertificate
+from ..evaluation.decision_rule import DecisionRule
+from ..evaluation.figures import ErrorRow, Evaluation, SliceRow
+from ..evaluation.headline import HEADLINE
 from ..evaluation.predictions import Predictions
 from . import charts
 from .page import write_page
 
 _SLICE_ROWS = 15
 _VALUE_CHARACTERS = 300
+_NO_LIMITS = ("The figures hold for records like the ones tested, and for no others.",)
 
-CARDS = (
-    ("macro_average_precision", "Macro average precision", False),
-    ("any_violation_auroc", "AUROC, any violation", False),
-    ("false_alarm_rate_review", "False alarms at review", True),
-    ("false_alarm_rate_block", "False alarms at block", True),
-    ("smooth_calibration_error", "Smooth calibration error", False),
-    ("adaptive_calibration_error", "Adaptive calibration error", False),
-    ("brier_score", "Brier score", False),
-)
 CONTENTS = (
     ("policies", "Policies"),
     ("curves", "Precision and recall"),
@@ -38,117 +34,103 @@ CONTENTS = (
 )
 
 
-def write_report(
-    path: Path,
-    *,
-    metrics: Mapping[str, Any],
-    predictions: Predictions,
-    calibration: Calibration,
-    thresholds: Sequence[PolicyThreshold],
-    any_review: ReviewCertificate | None = None,
-    taxonomy: Taxonomy,
-    log: Sequence[Mapping[str, Any]],
-    title: str,
-    settings: Mapping[str, Any] | None = None,
-    environment: Mapping[str, Any] | None = None,
-    data: Mapping[str, str] | None = None,
-    limits: Sequence[str] = (),
-    notes: Sequence[str] = (),
-) -> None:
-    """Write the report of `metrics` (what `evaluate` returns) as one self-contained HTML file, atomically.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunReport:
+    """What a report shows.
 
-    `log` is the training log: mappings with `step` and any numbers (loss, learning_rate ...). `settings`
-    and `environment` may be nested; `data` maps a file to its SHA-256. Text that a merchant wrote is
-    bounded, escaped, and stripped of the power to reorder or hide what stands around it.
+    :param evaluation: what `evaluate` measured of `predictions` under `rule`.
+    :param log: the training log: mappings with `step` and any numbers (loss, learning_rate ...).
+    :param settings: how the run was made, and `environment` where; both may be nested.
+    :param data: file or part of the data -> its SHA-256.
+    :param limits: sentences on what the figures do not show.
+    """
+
+    title: str
+    evaluation: Evaluation
+    predictions: Predictions
+    rule: DecisionRule
+    taxonomy: Taxonomy
+    log: Sequence[Mapping[str, Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    limits: Sequence[str] = _NO_LIMITS
+
+
+def write_report(path: Path, report: RunReport) -> None:
+    """Write the report as one self-contained HTML file, atomically.
+
+    Text that a merchant wrote is bounded and escaped, and cannot reorder or hide the text around it.
 
     :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
     """
-    titles = {policy.id: policy.title for policy in taxonomy.policies}
-    specs = _chart_specs(metrics, predictions, calibration, taxonomy, log, titles)
+    titles = {policy.id: policy.title for policy in report.taxonomy.policies}
+    specs = _chart_specs(report, titles)
+    evaluation, rule = report.evaluation, report.rule
     context = {
-        "title": title,
-        "metrics": _shown_metrics(metrics),
+        "title": report.title,
+        "metrics": evaluation,
         "titles": titles,
-        "review": {threshold.policy: threshold.review for threshold in thresholds},
-        "cards": _cards(metrics),
+        "review": {threshold.policy: threshold.review for threshold in rule.thresholds},
+        "cards": _cards(evaluation),
         "contents": [entry for entry in CONTENTS if entry[0] != "training" or "spec-training-0" in specs],
-        "thresholds": _threshold_rows(thresholds, calibration, taxonomy),
-        "targets": _targets(thresholds, any_review),
-        "slices": [(name, _slice_rows(rows)) for name, rows in metrics["slices"].items()],
+        "thresholds": _threshold_rows(rule.thresholds, rule.calibration, report.taxonomy),
+        "targets": _targets(rule.thresholds, rule.any_review),
+        "slices": [(name, _slice_rows(rows)) for name, rows in evaluation.slices.items()],
+        "false_alarms": _error_rows(evaluation.errors.false_alarms),
+        "misses": _error_rows(evaluation.errors.misses),
         "training": [(key, name) for key, (name, _) in specs.items() if key.startswith("spec-training")],
-        "settings": _flatten(settings or {}),
-        "environment": _flatten(environment or {}),
-        "data": _flatten(data or {}),
-        "limits": list(limits) or ["Figures are about records like the ones tested, and no others."],
-        "notes": list(notes),
+        "settings": _flatten(report.settings),
+        "environment": _flatten(report.environment),
+        "data": _flatten(report.data),
+        "limits": report.limits,
     }
     charted = {key: spec for key, (_, spec) in specs.items()}
     write_page(path, "report.html.j2", context, specs=charted, titles=titles)
 
 
-def _chart_specs(
-    metrics: Mapping[str, Any],
-    predictions: Predictions,
-    calibration: Calibration,
-    taxonomy: Taxonomy,
-    log: Sequence[Mapping[str, Any]],
-    titles: Mapping[str, str],
-) -> dict[str, tuple[str, Any]]:
+def _chart_specs(report: RunReport, titles: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     """Name in the page -> (title, Vega-Lite specification)."""
-    probabilities = calibration.apply(predictions.logits)
-    points = charts.precision_recall_points(
-        probabilities, predictions.labels, predictions.known, taxonomy.ids
-    )
-    intervals = [
-        {"title": row["title"], "support": row["support"]} | row["average_precision"]
-        for row in metrics["per_policy"]
-        if row["average_precision"]["value"] is not None
-    ]
+    evaluation, policies = report.evaluation, report.taxonomy.ids
+    probabilities = report.rule.calibration.apply(report.predictions.logits)
+    points = charts.precision_recall_points(probabilities, report.predictions.labels, policies)
     specs = {
-        "spec-intervals": ("Average precision", charts.interval_chart(intervals)),
+        "spec-intervals": ("Average precision", charts.interval_chart(evaluation.per_policy)),
         "spec-curves": ("Precision and recall", charts.precision_recall_chart(points, titles)),
-        "spec-reliability": ("Reliability", charts.reliability_chart(metrics["reliability"])),
-        "spec-confusions": (
-            "Confusions",
-            charts.confusion_chart(metrics["confusions"], taxonomy.ids, titles),
-        ),
+        "spec-reliability": ("Reliability", charts.reliability_chart(evaluation.reliability)),
+        "spec-confusions": ("Confusions", charts.confusion_chart(evaluation.confusions, policies, titles)),
     }
-    for number, (name, spec) in enumerate(charts.training_charts(log)):
-        specs[f"spec-training-{number}"] = (name, spec)
+    for place, (name, spec) in enumerate(charts.training_charts(report.log)):
+        specs[f"spec-training-{place}"] = (name, spec)
     return specs
 
 
-def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cards(evaluation: Evaluation) -> list[dict[str, str]]:
     cards = []
-    for key, name, share in CARDS:
-        figure = metrics["headline"].get(key)
-        if figure is None:
-            continue
-
-        def shown(value: float | None, share: bool = share) -> str:
-            if value is None:
-                return "–"
-            return f"{100 * value:.1f} %" if share else f"{value:.3f}"
-
-        bounds = f"{shown(figure['low'])} to {shown(figure['high'])}" if figure["low"] is not None else ""
-        cards.append({"name": name, "value": shown(figure["value"]), "interval": bounds})
+    for key, headline in HEADLINE.items():
+        figure, is_share = evaluation.headline[key], headline.is_share
+        bounds = (
+            "" if figure.low is None else f"{_card(figure.low, is_share)} to {_card(figure.high, is_share)}"
+        )
+        name = headline.label[0].upper() + headline.label[1:]
+        cards.append({"name": name, "value": _card(figure.value, is_share), "interval": bounds})
     return cards
 
 
-def _shown_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics with what merchants wrote made visible and bounded."""
-    errors = {
-        kind: [
-            dict(entry, id=visible(entry["id"], 120), text=visible(entry["text"], 700)) for entry in entries
-        ]
-        for kind, entries in metrics["errors"].items()
-    }
-    return {**metrics, "errors": errors}
+def _card(value: float | None, is_share: bool) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if is_share else f"{value:.3f}"
 
 
-def _slice_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    largest = sorted(rows, key=lambda row: -row["records"])[:_SLICE_ROWS]
-    kept = [dict(row, value=visible(row["value"], 60)) for row in rows if row in largest]
+def _error_rows(rows: Sequence[ErrorRow]) -> list[ErrorRow]:
+    """The errors with what merchants wrote made visible and bounded."""
+    return [replace(row, id=visible(row.id, 120), text=visible(row.text, 700)) for row in rows]
+
+
+def _slice_rows(rows: Sequence[SliceRow]) -> dict[str, Any]:
+    largest = sorted(rows, key=lambda row: -row.records)[:_SLICE_ROWS]
+    kept = [replace(row, value=visible(row.value, 60)) for row in rows if row in largest]
     return {"shown": kept, "hidden": len(rows) - len(kept)}
 
 

@@ -1,6 +1,6 @@
-"""Search over settings by optuna's tree-structured Parzen estimator (Bergstra 2011), judged on the validation split.
+"""Search over settings by optuna's tree-structured Parzen estimator (Bergstra 2011), measured on the validation split.
 
-The calibration and test splits are taken out before the first trial: no choice can rest on them.
+The calibration and test splits are removed before the first trial: no choice can depend on them.
 """
 
 import json
@@ -17,7 +17,8 @@ from ...core.errors import RunError, SettingsError
 from ...core.extras import require
 from ..batching.dataset import SplitRecords
 from ..evaluation import metrics
-from ..pipeline import fingerprint, fit_splits
+from ..fitting.checkpoint import LogRow, fingerprint
+from ..fitting.fit import fit_splits
 from ..processes import process_state
 from ..settings import Settings, save_settings
 from .space import Dimension, with_values
@@ -39,20 +40,18 @@ class Trial:
 
 
 class Search:
-    """A search in a folder of its own, which another process can go on with.
+    """A search in a folder of its own, which a later process can continue.
 
-    :param settings: what stays as it is where the space says nothing.
-    :param data: of it only the splits "train" and "validation" are kept.
-    :raises RunError: if the folder holds a search over something else, or several processes were started.
+    :param settings: the values of all settings that the space does not vary.
+    :param data: only its splits "train" and "validation" are used.
+    :raises RunError: if the folder holds a different search, or several processes were started.
     """
 
     def __init__(
         self, settings: Settings, data: SplitRecords, space: Mapping[str, Dimension], folder: Path
     ) -> None:
         if process_state().num_processes > 1:
-            raise RunError(
-                "a search runs in one process; give its trials fewer steps rather than more processes"
-            )
+            raise RunError("a search runs in one process; start it without a launcher")
         self.settings = settings.model_copy(
             update={"loop": settings.loop.model_copy(update={"trackers": ()})}
         )
@@ -72,42 +71,43 @@ class Search:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_PRUNED_FROM, n_warmup_steps=1),
         )
-        mark = fingerprint(self.settings, self.data.data_hash())
-        wanted = {"settings": mark, "space": {name: repr(dim) for name, dim in self.space.items()}}
+        key = fingerprint(self.settings, self.data.data_hash())
+        wanted = {"settings": key, "space": {name: repr(dim) for name, dim in self.space.items()}}
         if study.user_attrs and study.user_attrs != wanted:
             raise RunError(
-                f"{self.folder}: holds a search with other settings, data or space; go on with the same ones, or choose "
-                "another --out"
+                f"{self.folder}: holds a search with other settings, data or space; continue it with the same ones, or "
+                "choose another --out"
             )
         for key, value in wanted.items():
             study.set_user_attr(key, value)
         return study
 
-    def run(self, trials: int, *, report: Callable[[Trial], None]) -> list[Trial]:
-        """Go on until `trials` have ended (pruned and failed ones count), then write the best settings.
+    def run(self, trials: int, *, on_trial: Callable[[Trial], None]) -> list[Trial]:
+        """Run trials until `trials` have ended (pruned and failed ones count), then write the best settings.
 
-        A trial that was cut off by a kill is tried again. What is proposed depends on the seed and the trials before,
-        so a search that was stopped ends as one that was not.
+        A trial that was killed is repeated. A proposal depends on the seed and the earlier trials alone, so a search
+        that was stopped ends with the same trials as an unbroken one.
 
-        :raises RunError: if every trial failed.
+        :param on_trial: called with each trial that ends.
+        :raises RunError: if no trial was completed.
         """
-        self._retry_cut_off()
+        self._repeat_killed()
         while len(self.trials()) < trials:
-            number = self._one()
-            report(next(trial for trial in self.trials() if trial.number == number))
+            number = self._run_trial()
+            on_trial(next(trial for trial in self.trials() if trial.number == number))
         best = self.best()
         save_settings(best, self.folder / BEST)
         return self.trials()
 
-    def _retry_cut_off(self) -> None:
+    def _repeat_killed(self) -> None:
         states = require("optuna", "search").trial.TrialState
         for trial in self.study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             self.study.tell(trial.number, state=states.FAIL)
             self.study.enqueue_trial(trial.params)
 
-    def _one(self) -> int:
+    def _run_trial(self) -> int:
         optuna = require("optuna", "search")
-        # Seeded by trial, so that no sampler's state need be kept for a resume.
+        # Seeded by trial, so that a resumed search needs no sampler's state.
         seed = int(np.random.SeedSequence([self.settings.seed, len(self.trials())]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed)
         trial = self.study.ask()
@@ -129,17 +129,17 @@ class Search:
         folder = self.folder / f"trial-{trial.number:04d}"
         evaluations = 0
 
-        def after_evaluation(row: Mapping[str, Any]) -> None:
+        def report_evaluation(row: LogRow) -> None:
             nonlocal evaluations
-            trial.report(row["validation_macro_average_precision"], step=evaluations)
+            trial.report(row.validation_macro_average_precision, step=evaluations)
             evaluations += 1
             if trial.should_prune():
                 raise optuna.TrialPruned
 
         try:
-            mark = fingerprint(settings, self.data.data_hash())
+            key = fingerprint(settings, self.data.data_hash())
             trained = fit_splits(
-                settings, self.data, folder, mark=mark, resume=False, after_evaluation=after_evaluation
+                settings, self.data, folder, fingerprint=key, on_evaluation=report_evaluation
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -149,14 +149,14 @@ class Search:
             raise RunError("a trial ended without predictions")
         p = trained.predictions["validation"]
         # Average precision is of ranks within a policy: calibration, which a trial has none of, would not change it.
-        return metrics.macro_average_precision(p.logits, p.labels, p.known)
+        return metrics.macro_average_precision(p.logits, p.labels)
 
     def trials(self) -> list[Trial]:
-        """Every trial that ended, in order; those that a kill cut off (failed, but without an error) are left out."""
+        """Every trial that ended, in order; killed ones (failed, but without an error) are left out."""
         return [
             Trial(
                 number=t.number,
-                values={name: self._shown(name, value) for name, value in t.params.items()},
+                values={name: self._decoded(name, value) for name, value in t.params.items()},
                 state=t.state.name.lower(),
                 figure=t.value if t.state.name == "COMPLETE" else None,
                 evaluations=len(t.intermediate_values),
@@ -165,11 +165,11 @@ class Search:
             if t.state.is_finished() and (t.state.name != "FAIL" or "error" in t.user_attrs)
         ]
 
-    def _shown(self, name: str, value: Any) -> Any:
+    def _decoded(self, name: str, value: Any) -> Any:
         return json.loads(value) if self.space[name].choices else value
 
     def errors(self) -> dict[int, str]:
-        """What failed trials said, by number."""
+        """The errors of failed trials by number."""
         return {
             t.number: t.user_attrs["error"]
             for t in self.study.get_trials(deepcopy=False)
@@ -177,7 +177,7 @@ class Search:
         }
 
     def best(self) -> Settings:
-        """The settings of the best trial, with the name and trackers of the ones searched from.
+        """The settings of the best trial.
 
         :raises RunError: if no trial was completed.
         """

@@ -1,4 +1,4 @@
-"""Which settings a search varies, and over what: a mapping from dotted settings to choices or ranges, in YAML.
+"""The space of a search: dotted settings with their choices or ranges, in YAML.
 
 lora.rank: [4, 8, 16]
 optim.learning_rate: {low: 1.0e-4, high: 5.0e-3, log: true}
@@ -15,8 +15,17 @@ from ...core.errors import SettingsError
 from ...core.extras import require
 from ..settings import Settings, build_settings
 
-# Another split, taxonomy or target would make trials incomparable.
-_FIXED = ("name", "seed", "data.taxonomy", "data.records", "data.split_seed", "data.by_time", "thresholds")
+# With another split, taxonomy or target trials would not be comparable.
+_FIXED = (
+    "name",
+    "version",
+    "seed",
+    "data.taxonomy",
+    "data.records",
+    "data.split_seed",
+    "data.by_time",
+    "thresholds",
+)
 _FIXED_SHARES = ("data.train", "data.validation", "data.calibration", "data.test")
 
 
@@ -33,7 +42,7 @@ class Dimension:
     def suggest(self, trial: Any, setting: str) -> Any:
         """A value for optuna's trial."""
         if self.choices:
-            # optuna stores plain values only: a choice goes in by its JSON.
+            # optuna stores plain values only, so a choice is stored as its JSON.
             return json.loads(
                 trial.suggest_categorical(setting, [json.dumps(choice) for choice in self.choices])
             )
@@ -47,9 +56,9 @@ class Dimension:
 
 
 def load_space(source: str, settings: Settings) -> dict[str, Dimension]:
-    """Read a space from a YAML file, or from YAML given in its place, and check it against the settings.
+    """Read a space from a YAML file, or from inline YAML, and check it against the settings.
 
-    :raises SettingsError: naming every fault together.
+    :raises SettingsError: naming all faults together.
     """
     yaml = require("yaml", "cli")
     path = Path(source)
@@ -80,7 +89,7 @@ def load_space(source: str, settings: Settings) -> dict[str, Dimension]:
 
 def _dimension(setting: str, entry: Any) -> Dimension:
     if setting in _FIXED_SHARES or any(setting == name or setting.startswith(f"{name}.") for name in _FIXED):
-        raise SettingsError("stays fixed in a search: its trials could not be compared")
+        raise SettingsError("must stay fixed: the trials of a search could not be compared")
     if isinstance(entry, list):
         if not entry:
             raise SettingsError("has no choices")
@@ -91,13 +100,14 @@ def _dimension(setting: str, entry: Any) -> Dimension:
     log, step = bool(entry.get("log", False)), entry.get("step")
     if low > high or (log and (low <= 0 or step is not None)) or (step is not None and _number(step) <= 0):
         raise SettingsError(
-            f"is {dict(entry)!r}: low above high, a log scale from 0 or with steps, or no step"
+            f"is {dict(entry)!r}: low must not exceed high, a log scale needs low above 0 and no step, and a step must "
+            "be positive"
         )
     return Dimension(low=low, high=high, log=log, step=None if step is None else _number(step))
 
 
 def _number(value: Any) -> float:
-    """Numbers, also those that YAML takes for text (1e-4 without a dot)."""
+    """Numbers, also those that YAML reads as text (1e-4 without a dot)."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise SettingsError(f"{value!r} is not a number")
     try:
@@ -107,7 +117,7 @@ def _number(value: Any) -> float:
 
 
 def with_values(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with dotted values in their places.
+    """The settings with new values for some of them, by dotted name.
 
     :raises SettingsError: if a name or a value is not allowed.
     """

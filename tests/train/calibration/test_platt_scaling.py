@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
+from sklearn.metrics import log_loss
 
 from merchantguard.core.errors import RunError
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.calibration.platt_scaling import Calibration, fit_calibration
-from merchantguard.train.evaluation.metrics import (
-    average_precision,
-    log_loss,
-    pooled,
-    smooth_calibration_error,
-)
+from merchantguard.train.evaluation.metrics import average_precision, micro, smooth_calibration_error
 
 
 @dataclass
@@ -44,15 +41,19 @@ def world(policies=20, *, scale=0.5, bias=-3.0, spread=(0.0, 0.0), seed=0, **res
 
 
 def fit(logits, labels):
-    return fit_calibration(logits, labels, np.ones(logits.shape, bool))
+    return fit_calibration(logits, everything(labels))
+
+
+def everything(labels):
+    return LabelMatrix(labels, np.ones(labels.shape, bool))
 
 
 def error(calibration, logits, labels):
-    return pooled(smooth_calibration_error, calibration.apply(logits), labels, np.ones(logits.shape))
+    return micro(smooth_calibration_error, calibration.apply(logits), everything(labels))
 
 
 def loss(calibration, logits, labels):
-    return pooled(log_loss, calibration.apply(logits), labels, np.ones(logits.shape))
+    return log_loss(labels.ravel(), np.clip(calibration.apply(logits).ravel().astype(float), 1e-7, 1 - 1e-7))
 
 
 def test_calibrated_logits_stay_as_they_are():
@@ -113,10 +114,10 @@ def test_policy_with_two_positives_stays_near_the_others():
     truth, generator = world(10, spread=(0.05, 0.2)), np.random.default_rng(3)
     logits, labels = truth.draw(generator, 2_000)
     rows = np.r_[np.flatnonzero(labels[:, 0] == 1)[:2], np.flatnonzero(labels[:, 0] == 0)[:60]]
-    known = np.ones(labels.shape, bool)
-    known[:, 0] = False
-    known[rows, 0] = True
-    calibration = fit_calibration(logits, labels, known)
+    mask = np.ones(labels.shape, bool)
+    mask[:, 0] = False
+    mask[rows, 0] = True
+    calibration = fit_calibration(logits, LabelMatrix(labels, mask))
     assert abs(np.log(calibration.scale[0] / np.median(calibration.scale[1:]))) < 0.2
     assert abs(calibration.bias[0] - np.median(calibration.bias[1:])) < 0.5
 
@@ -131,10 +132,10 @@ def test_policy_with_many_positives_follows_its_own_data():
 def test_policies_without_positives_without_negatives_or_without_cells():
     logits, labels = world(6).draw(np.random.default_rng(5), 300)
     labels[:, 0], labels[:, 1] = 0, 1
-    known = np.ones(labels.shape, bool)
-    known[:, 2] = False
-    logits[:, 2] = np.nan  # nobody has judged it, so nothing is asked of it
-    calibration = fit_calibration(logits, labels, known)
+    mask = np.ones(labels.shape, bool)
+    mask[:, 2] = False
+    logits[:, 2] = np.nan  # unlabelled, so that the value does not matter
+    calibration = fit_calibration(logits, LabelMatrix(labels, mask))
     assert np.isfinite(calibration.scale).all()
     assert (calibration.scale > 0).all()
     assert calibration.bias[0] < calibration.bias[2] < calibration.bias[1]
@@ -148,11 +149,11 @@ def test_one_sided_labels_everywhere_stay_finite(label):
     assert np.abs(probabilities - label).max() < 0.5
 
 
-def test_nothing_known_changes_nothing():
-    calibration = fit_calibration(np.ones((5, 2)), np.ones((5, 2)), np.zeros((5, 2)))
+def test_nothing_labelled_changes_nothing():
+    calibration = fit_calibration(np.ones((5, 2)), LabelMatrix(np.ones((5, 2)), np.zeros((5, 2))))
     assert calibration.scale.tolist() == [1, 1]
     assert calibration.bias.tolist() == [0, 0]
-    assert fit_calibration(np.ones((0, 2)), np.ones((0, 2)), np.ones((0, 2))).bias.tolist() == [0, 0]
+    assert fit(np.ones((0, 2)), np.ones((0, 2))).bias.tolist() == [0, 0]
 
 
 def test_extreme_logits_are_tamed():
@@ -168,10 +169,9 @@ def test_extreme_logits_are_tamed():
 
 def test_order_and_so_average_precision_are_kept():
     logits, labels = world(8).draw(np.random.default_rng(7), 400)
-    known = np.ones(labels.shape)
     probabilities = fit(logits, labels).apply(logits)
     assert probabilities.dtype == np.float32
-    before, after = average_precision(logits, labels, known), average_precision(probabilities, labels, known)
+    before, after = (average_precision(each, everything(labels)) for each in (logits, probabilities))
     assert after == pytest.approx(before, abs=1e-6)
 
 
@@ -195,7 +195,7 @@ def test_broken_logit_is_named(value):
 
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match=r"\(4, 3\)"):
-        fit_calibration(np.zeros((4, 3)), np.zeros((4, 2)), np.ones((4, 3)))
+        fit(np.zeros((4, 3)), np.zeros((4, 2)))
     with pytest.raises(ValueError, match="neither 0 nor 1"):
         fit(np.zeros((1, 1)), np.full((1, 1), 0.5))
     with pytest.raises(ValueError, match=r"expected \(N, 2\)"):

@@ -9,7 +9,9 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.core.errors import RunError
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.calibration.precision_threshold import allowed_errors, lower_bound
 from merchantguard.train.calibration.thresholds import (
     PolicyThreshold,
@@ -18,7 +20,6 @@ from merchantguard.train.calibration.thresholds import (
     thresholds_from_json,
     thresholds_to_json,
 )
-from merchantguard.core.decisions import any_violation
 
 PREVALENCE, SEPARATION = 0.1, 4.0
 
@@ -40,10 +41,13 @@ def precision_at(score):
     return hits / (hits + (1 - PREVALENCE) * norm.sf(score))
 
 
-def fit(probabilities, labels, known=None, **options):
-    known = np.ones(labels.shape, bool) if known is None else known
+def matrix(labels, mask=None):
+    return LabelMatrix(labels, np.ones(labels.shape, bool) if mask is None else mask)
+
+
+def fit(probabilities, labels, mask=None, **options):
     names = [f"policy-{column}" for column in range(labels.shape[1])]
-    return fit_thresholds(probabilities, labels, known, names, **options)
+    return fit_thresholds(probabilities, matrix(labels, mask), names, **options)
 
 
 def test_of_1000_resamples_few_certificates_are_violated_and_recall_is_near_the_oracle():
@@ -63,8 +67,7 @@ def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
     missed, alarms, alarms_of_policies = [], [], []
     for seed in range(200):
         probabilities, labels = draw(400, 20, separation=3.0, prevalence=0.02, seed=seed)
-        known = np.ones(labels.shape, bool)
-        certificate = fit_any_review(probabilities, labels, known)
+        certificate = fit_any_review(probabilities, matrix(labels))
         assert certificate.certified
         review = np.array([t.review for t in fit(probabilities, labels)])
         new, truth = draw(4_000, 20, separation=3.0, prevalence=0.02, seed=10_000 + seed)
@@ -78,8 +81,7 @@ def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
 
 def test_the_limit_on_the_whole_record_counts_a_domain_once():
     probabilities, labels = draw(300, 3, prevalence=0.3)
-    known = np.ones(labels.shape, bool)
-    certificate = fit_any_review(probabilities, labels, known, clusters=["one"] * 300)
+    certificate = fit_any_review(probabilities, matrix(labels), clusters=["one"] * 300)
     assert certificate.positives <= 1
     assert not certificate.certified
 
@@ -149,27 +151,27 @@ def test_probabilities_above_099_are_candidates():
     hnp.arrays(np.bool_, (120, 2)),
     hnp.arrays(np.bool_, (120, 2)),
 )
-def test_review_never_lies_above_block_and_json_round_trips(probabilities, labels, known):
+def test_review_never_lies_above_block_and_json_round_trips(probabilities, labels, mask):
     labels |= probabilities > 0.3
-    for threshold in fit(probabilities, labels, known):
+    for threshold in fit(probabilities, labels, mask):
         assert threshold.block is None or threshold.review <= threshold.block
         assert 0 <= threshold.review <= 1
         assert PolicyThreshold.from_json(json.loads(json.dumps(threshold.to_json()))) == threshold
 
 
-def test_unknown_cells_have_no_say():
+def test_unlabelled_cells_change_nothing():
     probabilities, labels = draw(2_000, 2, seed=3)
-    known = np.random.default_rng(0).random(labels.shape) < 0.7
-    noise = np.where(known, probabilities, np.nan)
-    assert fit(noise, labels & known, known) == fit(probabilities, labels, known)
+    mask = np.random.default_rng(0).random(labels.shape) < 0.7
+    noise = np.where(mask, probabilities, np.nan)
+    assert fit(noise, labels & mask, mask) == fit(probabilities, labels, mask)
 
 
 def test_policy_with_few_positives_shares_the_limit_of_all():
     probabilities, labels = draw(1_000, 4, seed=4)
-    known = np.ones(labels.shape, bool)
-    known[np.flatnonzero(labels[:, 0])[8:], 0] = False
-    known[labels[:, 1], 1] = False
-    few, none, *many = fit(probabilities, labels, known)
+    mask = np.ones(labels.shape, bool)
+    mask[np.flatnonzero(labels[:, 0])[8:], 0] = False
+    mask[labels[:, 1], 1] = False
+    few, none, *many = fit(probabilities, labels, mask)
     assert few.review == none.review
     assert not few.review_certificate.certified
     assert few.review_certificate.reason.startswith(
@@ -222,7 +224,7 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="precision_target is 1"):
         fit(cells, cells, precision_target=1.0)
     with pytest.raises(ValueError, match="1 policies are named"):
-        fit_thresholds(cells, cells, cells, ["one"])
+        fit_thresholds(cells, matrix(cells), ["one"])
     with pytest.raises(ValueError, match="neither 0 nor 1"):
         fit(cells, cells + 0.5)
     with pytest.raises(RunError, match="block_certificate"):
@@ -232,7 +234,7 @@ def test_wrong_input_is_refused():
 def test_thresholds_go_out_and_come_back():
     probabilities, labels = draw(300, 3, prevalence=0.3)
     thresholds = fit(probabilities, labels)
-    limit = fit_any_review(probabilities, labels, np.ones(labels.shape, bool))
+    limit = fit_any_review(probabilities, matrix(labels))
     stored = json.loads(json.dumps(thresholds_to_json(thresholds, limit)))
     assert thresholds_from_json(stored) == (thresholds, limit)
     for broken in ([], {"policies": []}, {"any_violation": {}, "policies": []}):

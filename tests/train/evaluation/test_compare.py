@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 from merchantguard.cli import main as command
 from merchantguard.core.errors import RunError
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
 from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
-from merchantguard.train.evaluation.compare import Judged, compare
+from merchantguard.train.evaluation.bootstrap import cluster_interval
+from merchantguard.train.evaluation.compare import ComparedModel, compare
+from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.evaluate import evaluate
-from merchantguard.train.evaluation.metrics import cluster_bootstrap, macro_average_precision, paired
+from merchantguard.train.evaluation.metrics import macro_average_precision
 from merchantguard.train.evaluation.predictions import Predictions
 from merchantguard.train.report.compare_report import format_comparison, write_comparison
 
@@ -31,106 +34,106 @@ def taxonomy() -> Taxonomy:
     return Taxonomy(1, tuple(Policy(name, f"Policy {name}", "restricted", "c", "") for name in POLICIES))
 
 
-def judged(name: str, *, noise: float, seed: int = 0, records: int = 200) -> Judged:
+def model(name: str, *, noise: float, seed: int = 0, records: int = 200) -> ComparedModel:
     """A model whose logits are the truth under so much noise."""
     draw = np.random.default_rng(0)
-    labels = (draw.random((records, 3)) < 0.25).astype(np.float32)
-    known = draw.random((records, 3)) < 0.95
-    logits = 3.0 * (labels - 0.5) + noise * np.random.default_rng(seed).normal(size=labels.shape)
+    values = (draw.random((records, 3)) < 0.25).astype(np.float32)
+    labels = LabelMatrix(values, draw.random((records, 3)) < 0.95)
+    logits = 3.0 * (values - 0.5) + noise * np.random.default_rng(seed).normal(size=values.shape)
     predictions = Predictions(
         ids=tuple(f"r{i}" for i in range(records)),
         logits=logits.astype(np.float32),
         labels=labels,
-        known=known,
         domains=tuple(f"d{i // 3}" for i in range(records)),
         slices={},
         texts=(HOSTILE,) * records,
     )
     calibration = Calibration.identity(3)
-    thresholds = fit_thresholds(
-        calibration.apply(logits), labels, known, POLICIES, clusters=predictions.domains
-    )
-    return Judged(name, predictions, calibration, thresholds)
+    thresholds = fit_thresholds(calibration.apply(logits), labels, POLICIES, clusters=predictions.domains)
+    return ComparedModel(name, predictions, DecisionRule(calibration, thresholds))
 
 
 def test_a_model_compared_with_itself_differs_in_nothing() -> None:
-    one = judged("one", noise=1.0)
+    one = model("one", noise=1.0)
     result = compare(one, replace(one, name="two"), taxonomy(), bootstrap=50)
-    for row in result["headline"].values():
-        assert (row["change"], row["low"], row["high"], row["verdict"]) == (0.0, 0.0, 0.0, "")
-    assert result["changed"] == []
-    assert all(row["p"] == 1.0 for row in result["mcnemar"])
+    for row in result.headline.values():
+        assert (row.change, row.low, row.high, row.verdict) == (0.0, 0.0, 0.0, "")
+    assert result.changed == ()
+    assert all(row.p == 1.0 for row in result.mcnemar)
 
 
 def test_values_are_those_of_evaluate_and_differences_those_of_the_paired_bootstrap() -> None:
-    one, two = judged("one", noise=3.0), judged("two", noise=1.0, seed=5)
+    one, two = model("one", noise=3.0), model("two", noise=1.0, seed=5)
     result = compare(one, two, taxonomy(), bootstrap=400)
-    for key, model in (("first", one), ("second", two)):
-        metrics = evaluate(model.predictions, model.calibration, model.thresholds, taxonomy(), bootstrap=0)
-        for name, figure in metrics["headline"].items():
-            assert result["headline"][name][key] == figure["value"]
-    scores = [m.calibration.apply(m.predictions.logits) for m in (one, two)]
-    labels, known = one.predictions.labels, one.predictions.known
-    measures = [lambda rows, s=s: macro_average_precision(s[rows], labels[rows], known[rows]) for s in scores]
-    other = cluster_bootstrap(paired(measures[1], measures[0]), one.predictions.domains, samples=400, seed=9)
-    row = result["headline"]["macro_average_precision"]
-    assert row["change"] == pytest.approx(other.point)
+    for key, each in (("first", one), ("second", two)):
+        metrics = evaluate(each.predictions, each.rule, taxonomy(), bootstrap=0)
+        for name, figure in metrics.headline.items():
+            assert getattr(result.headline[name], key) == figure.value
+    before, after = (each.rule.decide(each.predictions, taxonomy()).probabilities for each in (one, two))
+    labels = one.predictions.labels
+
+    def difference(rows: np.ndarray) -> float:
+        macro = macro_average_precision
+        return macro(after[rows], labels[rows]) - macro(before[rows], labels[rows])
+
+    row = result.headline["macro_average_precision"]
+    assert row.change == pytest.approx(difference(np.arange(200)))
     # Two bootstraps with other random numbers: their ends agree up to the noise of 400 draws.
-    assert row["low"] == pytest.approx(other.low, abs=0.02)
-    assert row["high"] == pytest.approx(other.high, abs=0.02)
-    assert row["verdict"] == "better"
-    assert result["headline"]["brier_score"]["verdict"] == "better"  # lower is better there
+    other = cluster_interval(difference, one.predictions.domains, samples=400, seed=9)
+    assert (row.low, row.high) == pytest.approx(other, abs=0.02)
+    assert row.verdict == "better"
+    assert result.headline["brier_score"].verdict == "better"  # lower is better there
 
 
 def test_pairing_narrows_the_interval() -> None:
-    one = judged("one", noise=2.0)
+    one = model("one", noise=2.0)
     nudged = one.predictions.logits + 0.2 * np.random.default_rng(1).normal(size=one.predictions.logits.shape)
     two = replace(one, name="two", predictions=replace(one.predictions, logits=nudged))
-    row = compare(one, two, taxonomy(), bootstrap=300)["headline"]["macro_average_precision"]
-    alone = evaluate(one.predictions, one.calibration, one.thresholds, taxonomy(), bootstrap=300)
-    single = alone["headline"]["macro_average_precision"]
-    assert row["high"] - row["low"] < 0.5 * (single["high"] - single["low"])
+    row = compare(one, two, taxonomy(), bootstrap=300).headline["macro_average_precision"]
+    alone = evaluate(one.predictions, one.rule, taxonomy(), bootstrap=300)
+    single = alone.headline["macro_average_precision"]
+    assert row.high - row.low < 0.5 * (single.high - single.low)  # type: ignore[operator]
 
 
 def test_mcnemar_is_the_exact_binomial_of_what_differs() -> None:
-    one, two = judged("one", noise=3.0), judged("two", noise=0.3, seed=2)
+    one, two = model("one", noise=3.0), model("two", noise=0.3, seed=2)
     result = compare(one, two, taxonomy(), bootstrap=20)
-    row = next(r for r in result["mcnemar"] if (r["at"], r["of"]) == ("review", "compliant"))
-    differ, least = row["only_first"] + row["only_second"], min(row["only_first"], row["only_second"])
+    row = next(r for r in result.mcnemar if (r.at, r.of) == ("review", "compliant"))
+    differ, least = row.only_first + row.only_second, min(row.only_first, row.only_second)
     assert differ > 10
     choose = [1.0]
     for k in range(differ):
         choose.append(choose[-1] * (differ - k) / (k + 1))
-    assert row["p"] == pytest.approx(min(1.0, 2 * sum(choose[: least + 1]) / 2**differ))
+    assert row.p == pytest.approx(min(1.0, 2 * sum(choose[: least + 1]) / 2**differ))
 
 
 @given(st.integers(0, 2**16), st.floats(0.0, 4.0))
 def test_changed_records_add_up(seed: int, noise: float) -> None:
-    one, two = judged("one", noise=1.0, records=40), judged("two", noise=noise, seed=seed, records=40)
-    two = replace(two, thresholds=one.thresholds)
+    one, two = model("one", noise=1.0, records=40), model("two", noise=noise, seed=seed, records=40)
+    two = replace(two, rule=one.rule)
     result = compare(one, two, taxonomy(), bootstrap=1)
-    table = np.array(result["decisions"])
+    table = np.array(result.decisions)
     assert table.sum() == 40
-    moved = [row for row in result["changed"] if row["before"] != row["after"]]
+    moved = [row for row in result.changed if row.before != row.after]
     assert table.sum() - np.trace(table) == len(moved)
-    mended = sum(row["effect"] == "mended" for row in result["changed"])
-    # Without block thresholds a record moves between clear and review, where mended means rightly decided now.
-    if all(threshold.block is None for threshold in one.thresholds):
-        whole = next(r for r in result["mcnemar"] if (r["at"], r["of"]) == ("review", "all"))
-        assert mended == whole["only_second"]
-    for row in result["changed"]:
-        assert row["flags_gone"] or row["flags_new"] or row["before"] != row["after"]
+    fixed = sum(row.effect == "fixed" for row in result.changed)
+    # Without block thresholds a record moves between clear and review, where a fixed one is now decided correctly.
+    if all(threshold.block is None for threshold in one.rule.thresholds):
+        whole = next(r for r in result.mcnemar if (r.at, r.of) == ("review", "all"))
+        assert fixed == whole.only_second
+    for row in result.changed:
+        assert row.flags_gone or row.flags_new or row.before != row.after
 
 
 def test_other_records_are_refused() -> None:
     with pytest.raises(RunError, match="not for the same ones"):
-        compare(judged("one", noise=1.0), judged("two", noise=1.0, records=9), taxonomy())
+        compare(model("one", noise=1.0), model("two", noise=1.0, records=9), taxonomy())
 
 
 def test_the_page_is_one_file_where_merchants_text_cannot_act(tmp_path: Path) -> None:
-    one, two = judged(HOSTILE, noise=3.0), judged("two", noise=0.5, seed=2)
+    one, two = model(HOSTILE, noise=3.0), model("two", noise=0.5, seed=2)
     result = compare(one, two, taxonomy(), bootstrap=20)
-    assert result["changed"]
+    assert result.changed
     write_comparison(tmp_path / "comparison.html", result, taxonomy())
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -178,7 +181,7 @@ def test_compare_runs_on_the_records_that_both_hold_for_tests(
     test_ids = json.loads((first / "splits.json").read_text())["ids"]["test"]
     result = json.loads((tmp_path / "comparison.json").read_text())
     assert result["records"] == len(test_ids)
-    assert f"{96 - len(test_ids)} records that a run has seen" in shown.err
+    assert f"{96 - len(test_ids)} records that a run was fitted on" in shown.err
     assert str(first) in shown.out  # one configuration, one name: the folders tell the runs apart
     assert (tmp_path / "comparison.html").is_file()
     for run, key in ((first, "first"), (second, "second")):

@@ -1,19 +1,23 @@
 import json
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
+from merchantguard.core.decisions import any_violation
+from merchantguard.core.errors import RunError
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
 from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.precision_threshold import BlockCertificate
 from merchantguard.train.calibration.thresholds import PolicyThreshold, ReviewCertificate
-from merchantguard.train.evaluation.evaluate import evaluate, format_table
-from merchantguard.core.decisions import any_violation
+from merchantguard.train.evaluation.decision_rule import DecisionRule
+from merchantguard.train.evaluation.evaluate import evaluate
+from merchantguard.train.evaluation.figures import Evaluation, Figure
 from merchantguard.train.evaluation.predictions import Predictions
+from merchantguard.train.report.table import format_table
 
 
 def taxonomy(policies: int) -> Taxonomy:
@@ -22,64 +26,67 @@ def taxonomy(policies: int) -> Taxonomy:
     )
 
 
+def review_certificate(threshold: float) -> ReviewCertificate:
+    return ReviewCertificate(threshold, 0.95, 0.95, 60, 60, 0.951, True, "60 of 60 positives found")
+
+
 def threshold(policy: str, review: float = 0.5, block: float | None = 0.8) -> PolicyThreshold:
     return PolicyThreshold(
         policy,
         review,
         block,
         BlockCertificate(block, 0.95, 0.95, 60, 60, 0.951, block is not None, "60 flagged, 60 right"),
-        ReviewCertificate(review, 0.95, 0.95, 60, 60, 0.951, True, "60 of 60 positives found"),
+        review_certificate(review),
     )
 
 
 def simulate(records: int = 200, policies: int = 4, seed: int = 0) -> Predictions:
     generator = np.random.default_rng(seed)
-    labels = (generator.random((records, policies)) < 0.2).astype(np.float32)
+    values = (generator.random((records, policies)) < 0.2).astype(np.float32)
+    logits = (generator.normal(size=values.shape) * 1.5 + 3 * values - 2).astype(np.float32)
     return Predictions(
         ids=tuple(f"r{row}" for row in range(records)),
-        logits=(generator.normal(size=labels.shape) * 1.5 + 3 * labels - 2).astype(np.float32),
-        labels=labels,
-        known=generator.random(labels.shape) < 0.9,
+        logits=logits,
+        labels=LabelMatrix(values, generator.random(values.shape) < 0.9),
         domains=tuple(f"d{row // 3}" for row in range(records)),
         slices={"form": tuple("listing" if row % 3 else "about" for row in range(records))},
         texts=tuple(f"text {row}" for row in range(records)),
     )
 
 
-def run(predictions: Predictions, **options: Any) -> dict[str, Any]:
+def run(predictions: Predictions, *, any_review: float | None = None, bootstrap: int = 50) -> Evaluation:
     policies = predictions.policies
-    return evaluate(
-        predictions,
+    rule = DecisionRule(
         Calibration.identity(policies),
         [threshold(f"p{k}", block=None if k == 1 else 0.8) for k in range(policies)],
-        taxonomy(policies),
-        **{"bootstrap": 50} | options,
+        None if any_review is None else review_certificate(any_review),
     )
+    return evaluate(predictions, rule, taxonomy(policies), bootstrap=bootstrap)
 
 
-def test_figures_are_those_of_scikit_learn_on_the_known_cells() -> None:
+def test_figures_are_those_of_scikit_learn_on_the_labelled_cells() -> None:
     predictions = simulate()
     metrics = run(predictions)
     probabilities = Calibration.identity(4).apply(predictions.logits)
-    for k, row in enumerate(metrics["per_policy"]):
-        cells = predictions.known[:, k]
-        truth, scores = predictions.labels[cells, k], probabilities[cells, k]
-        assert row["average_precision"]["value"] == pytest.approx(average_precision_score(truth, scores))
-        assert row["review"]["precision"] == pytest.approx(precision_score(truth, scores >= 0.5))
-        assert row["review"]["recall"] == pytest.approx(recall_score(truth, scores >= 0.5))
-        assert row["support"] == truth.sum()
-    assert metrics["per_policy"][1]["block"] is None
-    values = [row["average_precision"]["value"] for row in metrics["per_policy"]]
-    assert metrics["headline"]["macro_average_precision"]["value"] == pytest.approx(np.mean(values))
+    for k, row in enumerate(metrics.per_policy):
+        cells = predictions.labels.mask[:, k]
+        truth, scores = predictions.labels.values[cells, k], probabilities[cells, k]
+        assert row.average_precision.value == pytest.approx(average_precision_score(truth, scores))
+        assert row.review.precision == pytest.approx(precision_score(truth, scores >= 0.5))
+        assert row.review.recall == pytest.approx(recall_score(truth, scores >= 0.5))
+        assert row.support == truth.sum()
+    assert metrics.per_policy[1].block is None
+    values = [row.average_precision.value for row in metrics.per_policy]
+    assert metrics.headline["macro_average_precision"].value == pytest.approx(np.mean(values))
 
 
-def test_an_unknown_cell_changes_nothing() -> None:
+def test_an_unlabelled_cell_changes_nothing() -> None:
     predictions = simulate()
-    hidden = ~predictions.known
+    values, mask = predictions.labels.values, predictions.labels.mask
     flipped = replace(
         predictions,
-        labels=np.where(hidden, 1 - predictions.labels, predictions.labels),
-        logits=np.where(hidden, 9.0, predictions.logits),
+        labels=LabelMatrix(np.where(mask, values, 1 - values), mask),
+        logits=np.where(mask, predictions.logits, 9.0),
     )
     assert run(flipped) == run(predictions)
 
@@ -89,15 +96,12 @@ def test_a_record_below_the_limit_of_the_whole_is_not_reviewed() -> None:
     some = any_violation(Calibration.identity(4).apply(predictions.logits))
     limit = float(np.median(some))
     free, limited = run(predictions), run(predictions, any_review=limit)
-    assert limited["decisions"]["clear"]["records"] > free["decisions"]["clear"]["records"]
-    assert (
-        limited["headline"]["false_alarm_rate_review"]["value"]
-        < free["headline"]["false_alarm_rate_review"]["value"]
-    )
-    assert limited["per_policy"][0]["review"]["threshold"] == free["per_policy"][0]["review"]["threshold"]
+    assert limited.decisions.clear.records > free.decisions.clear.records
+    assert limited.headline["false_alarm_rate_review"].value < free.headline["false_alarm_rate_review"].value
+    assert limited.per_policy[0].review.threshold == free.per_policy[0].review.threshold
     for name in ("macro_average_precision", "any_violation_auroc", "brier_score"):
-        assert limited["headline"][name] == free["headline"][name]
-    rates = [row["false_alarm_rate"] for row in limited["slices"]["form"]]
+        assert limited.headline[name] == free.headline[name]
+    rates = [row.false_alarm_rate for row in limited.slices["form"]]
     assert all(0.0 <= rate < 1.0 for rate in rates)
 
 
@@ -105,11 +109,20 @@ def test_every_interval_holds_its_figure_and_repeats() -> None:
     predictions = simulate(400)
     metrics = run(predictions, bootstrap=100)
     for name in ("macro_average_precision", "any_violation_auroc", "false_alarm_rate_review", "brier_score"):
-        figure = metrics["headline"][name]
-        assert figure["low"] < figure["value"] < figure["high"], name
+        figure = metrics.headline[name]
+        assert figure.low < figure.value < figure.high, name
     assert run(predictions, bootstrap=100) == metrics
-    assert metrics["bootstrap"]["calibration_samples"] == 100
-    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert metrics.bootstrap.calibration_samples == 100
+
+
+def test_json_comes_back_the_same_and_a_bundle_keeps_a_part() -> None:
+    metrics = run(simulate())
+    stored = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
+    assert Evaluation.from_json(stored) == metrics
+    del stored["errors"], stored["reliability"], stored["confusions"]
+    assert Evaluation.from_json(stored).headline == metrics.headline
+    with pytest.raises(RunError, match="evaluate the run again"):
+        Evaluation.from_json({"records": 3})
 
 
 def test_records_of_one_domain_widen_the_interval() -> None:
@@ -119,8 +132,10 @@ def test_records_of_one_domain_widen_the_interval() -> None:
     blind = replace(tenfold, domains=tuple(f"d{row}" for row in range(1000)))
 
     def width(predictions: Predictions) -> float:
-        figure = run(predictions, bootstrap=100)["headline"]["macro_average_precision"]
-        return float(figure["high"] - figure["low"])
+        figure = run(predictions, bootstrap=100).headline["macro_average_precision"]
+        assert figure.low is not None
+        assert figure.high is not None
+        return figure.high - figure.low
 
     assert width(tenfold) == pytest.approx(width(single), rel=0.3)
     assert width(blind) < 0.5 * width(tenfold)
@@ -128,31 +143,30 @@ def test_records_of_one_domain_widen_the_interval() -> None:
 
 def test_a_policy_without_positives_is_none_and_not_averaged() -> None:
     predictions = simulate()
-    labels = predictions.labels.copy()
-    labels[:, 2] = 0
-    metrics = run(replace(predictions, labels=labels))
-    assert metrics["per_policy"][2]["average_precision"] == {"value": None, "low": None, "high": None}
-    assert metrics["macro"]["policies"] == 3
-    assert metrics["headline"]["macro_average_precision"]["value"] is not None
+    predictions.labels.values[:, 2] = 0
+    metrics = run(predictions)
+    assert metrics.per_policy[2].average_precision == Figure(None, None, None)
+    assert metrics.macro.policies == 3
+    assert metrics.headline["macro_average_precision"].value is not None
     assert "p2" in format_table(metrics)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_records_of_one_kind_only_give_none_not_an_error(label: float) -> None:
     predictions = simulate(10)
-    metrics = run(replace(predictions, labels=np.full((10, 4), label)), bootstrap=0)
-    assert metrics["headline"]["any_violation_auroc"]["value"] is None
-    assert metrics["headline"]["brier_score"]["low"] is None
+    predictions.labels.values[:] = label
+    metrics = run(predictions, bootstrap=0)
+    assert metrics.headline["any_violation_auroc"].value is None
+    assert metrics.headline["brier_score"].low is None
     assert "AUROC" in format_table(metrics)
 
 
 def test_slices_add_up_and_leave_out_what_ranks_by_itself() -> None:
     predictions = simulate()
     metrics = run(predictions)
-    rows = {row["value"]: row for row in metrics["slices"]["form"]}
-    assert sum(row["records"] for row in rows.values()) == len(predictions)
-    lone = run(replace(predictions, slices={"id": predictions.ids}))["slices"]["id"]
-    assert all(row["policies"] == 0 and row["macro_average_precision"] is None for row in lone)
+    assert sum(row.records for row in metrics.slices["form"]) == len(predictions)
+    lone = run(replace(predictions, slices={"id": predictions.ids})).slices["id"]
+    assert all(row.policies == 0 and row.macro_average_precision is None for row in lone)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
@@ -160,13 +174,13 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     identity, names = Calibration.identity(4), taxonomy(4)
     thresholds = [threshold(policy) for policy in names.ids]
     with pytest.raises(ValueError, match="same policies: p3"):
-        evaluate(predictions, identity, thresholds[:3], names)
+        evaluate(predictions, DecisionRule(identity, thresholds[:3]), names)
     with pytest.raises(ValueError, match="one given twice"):
-        evaluate(predictions, identity, [*thresholds, thresholds[0]], names)
+        evaluate(predictions, DecisionRule(identity, [*thresholds, thresholds[0]]), names)
     with pytest.raises(ValueError, match="predictions have 4 policies, the taxonomy 5"):
-        evaluate(predictions, identity, [*thresholds, threshold("p4")], taxonomy(5))
+        evaluate(predictions, DecisionRule(identity, [*thresholds, threshold("p4")]), taxonomy(5))
     with pytest.raises(ValueError, match="no record"):
-        evaluate(predictions.select([]), identity, thresholds, names)
+        evaluate(predictions.select([]), DecisionRule(identity, thresholds), names)
 
 
 @pytest.mark.slow

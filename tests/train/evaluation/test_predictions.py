@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merchantguard.core.errors import RunError, StorageError
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.evaluation.predictions import Predictions
 
 
 def arguments(records: int = 4, policies: int = 3, seed: int = 0) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(records, policies)).astype(np.float32)
+    values = (generator.random((records, policies)) < 0.5).astype(np.float32)
     return {
         "ids": tuple(f"r{row}" for row in range(records)),
-        "logits": generator.normal(size=(records, policies)).astype(np.float32),
-        "labels": (generator.random((records, policies)) < 0.5).astype(np.float32),
-        "known": generator.random((records, policies)) < 0.8,
+        "logits": logits,
+        "labels": LabelMatrix(values, generator.random((records, policies)) < 0.8),
         "domains": tuple(f"shop{row}.example" for row in range(records)),
         "slices": {"form": ("listing",) * records, "country": ("GB", "") * (records // 2)},
         "texts": tuple(f"text {row} é 漢\x00" for row in range(records)),
@@ -28,9 +30,10 @@ def assert_equal(first: Predictions, second: Predictions) -> None:
     for name in ("ids", "domains", "texts"):
         assert getattr(first, name) == getattr(second, name)
     assert dict(first.slices) == dict(second.slices)
-    for name in ("logits", "labels", "known"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-        assert getattr(first, name).dtype == getattr(second, name).dtype
+    assert first.logits.dtype == second.logits.dtype
+    np.testing.assert_array_equal(first.logits, second.logits)
+    np.testing.assert_array_equal(first.labels.values, second.labels.values)
+    np.testing.assert_array_equal(first.labels.mask, second.labels.mask)
 
 
 @pytest.mark.parametrize("records", [0, 1, 4])
@@ -67,13 +70,15 @@ def test_select_takes_integers_in_their_order_and_masks() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.zeros((4, 2))}, r"labels have shape \(4, 2\), logits \(4, 3\)"),
-        ({"known": np.ones((3, 3))}, "known have shape"),
+        (
+            {"labels": LabelMatrix(np.zeros((4, 2)), np.ones((4, 2)))},
+            r"labels have shape \(4, 2\), logits \(4, 3\)",
+        ),
         ({"logits": np.zeros(4)}, "logits must be"),
         ({"ids": ("a",)}, "ids has 1 entries, logits have 4 rows"),
         ({"slices": {"form": ("a",)}}, r"slices\['form'\] has 1 entries"),
         ({"logits": np.full((4, 3), np.nan)}, "record 'r0' .* not finite"),
-        ({"labels": np.full((4, 3), 0.5)}, "labels must be 0 or 1"),
+        ({"labels": LabelMatrix(np.full((4, 3), 0.5), np.ones((4, 3)))}, "labels must be 0 or 1"),
         ({"domains": ("a", "", "b", "c")}, "record 'r1' .* empty domain"),
     ],
 )

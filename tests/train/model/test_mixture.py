@@ -1,23 +1,23 @@
-"""The mixture: its arithmetic, what it learns, and what it leaves out."""
+"""The mixture: its arithmetic, what it learns, and what it ignores."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, log_expit, logsumexp
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.evaluation.metrics import any_violation_auroc, macro_average_precision
 from merchantguard.train.model.mixture import (
     COMPETITION,
     LIFT,
     NAMES,
     Mixture,
-    current_weights,
     fit_mixture,
     with_any_violation,
 )
 
 
-def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, LabelMatrix]:
     """Encoder and n-gram scores (n, 4) of three policies and "some violation", with labels (n, 3).
 
     Half of the compliant records are near misses: their policy's score is high, the last column is low.
@@ -35,7 +35,7 @@ def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         policies[np.arange(n), topic] += strength
         some = draw.normal(0.0, 1.0, n) + 2.0 * violating
         scores.append(np.column_stack([policies, some]))
-    return scores[0], scores[1], labels
+    return scores[0], scores[1], LabelMatrix(labels, np.ones_like(labels))
 
 
 def test_the_logits_are_those_of_the_formula() -> None:
@@ -53,8 +53,7 @@ def test_the_logits_are_those_of_the_formula() -> None:
 
 def test_without_a_gate_it_is_a_weighted_sum_with_competition() -> None:
     encoder, ngrams, labels = _world(200, seed=2)
-    known = np.ones_like(labels, dtype=bool)
-    mixture = fit_mixture(encoder[:, :3], ngrams[:, :3], labels, known, gated=False)
+    mixture = fit_mixture(encoder[:, :3], ngrams[:, :3], labels, gated=False)
     by_encoder, by_ngrams = mixture.weights[:2].tolist()
     assert by_encoder > 0
     assert by_ngrams > 0
@@ -67,21 +66,19 @@ def test_without_a_gate_it_is_a_weighted_sum_with_competition() -> None:
 
 def test_the_gate_tells_near_misses_from_violations() -> None:
     encoder, ngrams, labels = _world(600, seed=3)
-    known = np.ones_like(labels, dtype=bool)
     unseen = _world(2000, seed=4)
-    everything = np.ones_like(unseen[2], dtype=bool)
 
-    def judged(gated: bool) -> tuple[float, float]:
+    def measured(gated: bool) -> tuple[float, float]:
         columns = 4 if gated else 3
-        mixture = fit_mixture(encoder[:, :columns], ngrams[:, :columns], labels, known, gated=gated)
+        mixture = fit_mixture(encoder[:, :columns], ngrams[:, :columns], labels, gated=gated)
         parts = [torch.from_numpy(part[:, :columns]).float() for part in unseen[:2]]
         logits = mixture(*parts).numpy()
         return (
-            macro_average_precision(logits, unseen[2], everything),
-            any_violation_auroc(expit(logits), unseen[2], everything),
+            macro_average_precision(logits, unseen[2]),
+            any_violation_auroc(expit(logits), unseen[2]),
         )
 
-    with_gate, without = judged(True), judged(False)
+    with_gate, without = measured(True), measured(False)
     assert with_gate[0] > without[0] + 0.02
     assert with_gate[1] > without[1] + 0.05
 
@@ -89,42 +86,35 @@ def test_the_gate_tells_near_misses_from_violations() -> None:
 def test_a_part_that_knows_nothing_gets_little_weight() -> None:
     encoder, ngrams, labels = _world(600, seed=5)
     noise = np.random.default_rng(6).normal(size=ngrams.shape)
-    mixture = fit_mixture(encoder, noise, labels, np.ones_like(labels, dtype=bool), gated=True)
+    mixture = fit_mixture(encoder, noise, labels, gated=True)
     assert float(mixture.weights[1]) < 0.3 * float(mixture.weights[0])
 
 
-def test_a_run_of_five_weights_keeps_its_logits() -> None:
-    encoder, ngrams, _ = _world(20, seed=1)
-    five = torch.tensor([1.2, 0.7, 0.6, 0.5, -0.2])
-    mixture = Mixture(gated=True)
-    mixture.weights.copy_(current_weights(five))
-    c = 1.2 * encoder[:, :3] + 0.7 * ngrams[:, :3]
-    gate = 0.6 * encoder[:, 3:] + 0.5 * ngrams[:, 3:] - 0.2
-    given = mixture(torch.from_numpy(encoder).float(), torch.from_numpy(ngrams).float())
-    expected = c - 0.2 * logsumexp(c, axis=1, keepdims=True) + log_expit(gate)
-    np.testing.assert_allclose(given.numpy(), expected, atol=1e-5)
-    assert torch.equal(current_weights(mixture.weights), mixture.weights)
-
-
-def test_unknown_cells_say_nothing() -> None:
+def test_unlabelled_cells_change_nothing() -> None:
     encoder, ngrams, labels = _world(100, seed=7)
-    known = np.random.default_rng(8).random(labels.shape) < 0.7
-    wrong = np.where(known, labels, 1.0 - labels)
-    first, second = (fit_mixture(encoder, ngrams, truth, known, gated=True) for truth in (labels, wrong))
+    mask = np.random.default_rng(8).random(labels.mask.shape) < 0.7
+    wrong = np.where(mask, labels.values, 1.0 - labels.values)
+    first, second = (
+        fit_mixture(encoder, ngrams, LabelMatrix(values, mask), gated=True)
+        for values in (labels.values, wrong)
+    )
     torch.testing.assert_close(first.weights, second.weights)
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_no_positives_or_no_spread_leave_the_prior(gated: bool) -> None:
+@pytest.mark.parametrize("values", [0.0, 1.0])
+@pytest.mark.parametrize("mask", [True, False])
+def test_one_sided_or_missing_labels_give_finite_weights(gated: bool, values: float, mask: bool) -> None:
     scores = np.zeros((5, 4 if gated else 3))
-    mixture = fit_mixture(scores, None, np.zeros((5, 3)), np.ones((5, 3), dtype=bool), gated=gated)
+    labels = LabelMatrix(np.full((5, 3), values), np.full((5, 3), mask))
+    mixture = fit_mixture(scores, None, labels, gated=gated)
     assert torch.isfinite(mixture.weights).all()
 
 
-def test_some_violation_is_known_where_a_positive_is_or_where_all_is_known() -> None:
-    targets = np.array([[1, 0], [1, 0], [0, 0], [0, 0]], dtype=np.float32)
-    known = np.array([[True, False], [False, True], [True, True], [True, False]])
-    wide, cells = with_any_violation(targets, known)
-    assert wide[:, 2].tolist() == [1.0, 0.0, 0.0, 0.0]
-    assert cells[:, 2].tolist() == [True, False, True, False]
-    np.testing.assert_array_equal(wide[:, :2], targets)
+def test_some_violation_is_labelled_where_a_positive_is_or_where_every_cell_is() -> None:
+    values = np.array([[1, 0], [1, 0], [0, 0], [0, 0]], dtype=np.float32)
+    mask = np.array([[True, False], [False, True], [True, True], [True, False]])
+    labels = with_any_violation(LabelMatrix(values, mask))
+    assert labels.values[:, 2].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert labels.mask[:, 2].tolist() == [True, False, True, False]
+    np.testing.assert_array_equal(labels.values[:, :2], values)

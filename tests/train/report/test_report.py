@@ -1,21 +1,23 @@
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
 from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
+from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.evaluate import evaluate
 from merchantguard.train.evaluation.predictions import Predictions
 from merchantguard.train.report.charts import precision_recall_points, training_charts
 from merchantguard.train.report.page import content_policy
-from merchantguard.train.report.report import write_report
+from merchantguard.train.report.report import RunReport, write_report
 
 MARKUP = "</script><img src=x onerror=alert(1)><!--<script>{{ 7*7 }}&amp;\"'"
 HOSTILE = (
@@ -54,8 +56,8 @@ class Page(HTMLParser):
         self._open = ""
 
 
-def arguments(records: int = 60) -> dict[str, Any]:
-    """A report's arguments where the first four records are surest false alarms with hostile text."""
+def example(records: int = 60) -> RunReport:
+    """A report where the first four records are surest false alarms with hostile text."""
     generator = np.random.default_rng(0)
     taxonomy = Taxonomy(1, tuple(Policy(f"p{k}", f"Policy <{k}>", "restricted", "c", "") for k in range(3)))
     labels = (generator.random((records, 3)) < 0.3).astype(np.float32)
@@ -64,35 +66,34 @@ def arguments(records: int = 60) -> dict[str, Any]:
     predictions = Predictions(
         ids=(*(f"{text[:40]}" for text in HOSTILE), *(f"r{row}" for row in range(4, records))),
         logits=logits,
-        labels=labels,
-        known=np.ones(labels.shape, dtype=bool),
+        labels=LabelMatrix(labels, np.ones(labels.shape)),
         domains=tuple(f"d{row}" for row in range(records)),
         slices={"form": tuple(MARKUP if row == 0 else f"form {row % 20}" for row in range(records))},
         texts=(*HOSTILE, *("plain" for _ in range(4, records))),
     )
     calibration = Calibration.identity(3)
     thresholds = fit_thresholds(
-        calibration.apply(logits), labels, predictions.known, taxonomy.ids, precision_target=0.9
+        calibration.apply(logits), predictions.labels, taxonomy.ids, precision_target=0.9
     )
-    return {
-        "metrics": evaluate(predictions, calibration, thresholds, taxonomy, bootstrap=5),
-        "predictions": predictions,
-        "calibration": calibration,
-        "thresholds": thresholds,
-        "taxonomy": taxonomy,
-        "log": LOG,
-        "title": "Run <b>one</b>",
-        "settings": {"model": {"rank": 16}, "note": MARKUP},
-        "environment": {"python": "3.11"},
-        "data": {"train.jsonl": "ab" * 32},
-        "limits": ["Only for <tests>."],
-    }
+    rule = DecisionRule(calibration, thresholds)
+    return RunReport(
+        title="Run <b>one</b>",
+        evaluation=evaluate(predictions, rule, taxonomy, bootstrap=5),
+        predictions=predictions,
+        rule=rule,
+        taxonomy=taxonomy,
+        log=LOG,
+        settings={"model": {"rank": 16}, "note": MARKUP},
+        environment={"python": "3.11"},
+        data={"train.jsonl": "ab" * 32},
+        limits=["Only for <tests>."],
+    )
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, **arguments())
+    write_report(path, example())
     return path
 
 
@@ -159,11 +160,10 @@ def test_what_was_asked_for_is_there(page: Page) -> None:
 
 
 def test_a_run_without_violations_or_log_still_reports(tmp_path: Path) -> None:
-    values = arguments()
-    predictions = values["predictions"]
-    chosen = predictions.select(~predictions.labels.any(axis=1))
-    metrics = evaluate(chosen, values["calibration"], values["thresholds"], values["taxonomy"], bootstrap=0)
-    write_report(tmp_path / "r.html", **values | {"predictions": chosen, "metrics": metrics, "log": []})
+    report = example()
+    chosen = report.predictions.select(report.predictions.labels.compliant)
+    evaluation = evaluate(chosen, report.rule, report.taxonomy, bootstrap=0)
+    write_report(tmp_path / "r.html", replace(report, predictions=chosen, evaluation=evaluation, log=[]))
     parsed = Page()
     parsed.feed((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "No violation is below its review threshold." in parsed.text
@@ -173,7 +173,7 @@ def test_a_run_without_violations_or_log_still_reports(tmp_path: Path) -> None:
 def test_curve_points_end_at_full_recall_and_skip_policies_without_violations() -> None:
     scores = np.array([[0.9, 0.1], [0.8, 0.1], [0.7, 0.1], [0.1, 0.1]])
     labels = np.array([[0, 0], [1, 0], [1, 0], [0, 0]])
-    points = precision_recall_points(scores, labels, np.ones((4, 2), dtype=bool), ["a", "b"])
+    points = precision_recall_points(scores, LabelMatrix(labels, np.ones((4, 2))), ["a", "b"])
     assert [(p["policy"], p["recall"], p["precision"]) for p in points] == [
         ("a", 0.5, 0.5),
         ("a", 1.0, 0.6667),

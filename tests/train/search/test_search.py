@@ -1,6 +1,6 @@
 """A search: only what may vary varies, the test split is never there, a stopped search ends as an unbroken one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import yaml
 from merchantguard.cli import main as command
 from merchantguard.core.errors import RunError, SettingsError
 from merchantguard.train.batching.dataset import SplitRecords, load_split_records
-from merchantguard.train.report.search_report import format_trials, write_search
+from merchantguard.train.fitting.checkpoint import LogRow
 from merchantguard.train.search import search as search_module
+from merchantguard.train.search.report import format_trials, write_search
 from merchantguard.train.search.search import Search, Trial
 from merchantguard.train.search.space import load_space, with_values
 from merchantguard.train.settings import Settings, build_settings, load_settings
@@ -65,14 +66,14 @@ def test_a_stopped_search_ends_as_an_unbroken_one(
 ) -> None:
     space = load_space(SPACE, settings)
     faked(monkeypatch)
-    unbroken = Search(settings, data, space, tmp_path / "unbroken").run(13, report=lambda trial: None)
+    unbroken = Search(settings, data, space, tmp_path / "unbroken").run(13, on_trial=lambda trial: None)
     tried = faked(monkeypatch, stop_at=5)
     with pytest.raises(KeyboardInterrupt):
-        Search(settings, data, space, tmp_path / "stopped").run(13, report=lambda trial: None)
+        Search(settings, data, space, tmp_path / "stopped").run(13, on_trial=lambda trial: None)
     assert len(tried) == 5
     faked(monkeypatch)
-    assert len(Search(settings, data, space, tmp_path / "stopped").run(8, report=lambda trial: None)) == 8
-    resumed = Search(settings, data, space, tmp_path / "stopped").run(13, report=lambda trial: None)
+    assert len(Search(settings, data, space, tmp_path / "stopped").run(8, on_trial=lambda trial: None)) == 8
+    resumed = Search(settings, data, space, tmp_path / "stopped").run(13, on_trial=lambda trial: None)
     assert [(t.values, t.state, t.figure) for t in resumed] == [
         (t.values, t.state, t.figure) for t in unbroken
     ]
@@ -102,7 +103,7 @@ def test_when_every_trial_fails_the_reasons_are_given(
     faked(monkeypatch)
     space = load_space("{lora.rank: [4], model.gate: [true]}", settings)
     with pytest.raises(RunError, match="training diverged"):
-        Search(settings, data, space, tmp_path).run(2, report=lambda trial: None)
+        Search(settings, data, space, tmp_path).run(2, on_trial=lambda trial: None)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,10 @@ def test_when_every_trial_fails_the_reasons_are_given(
         ("{lora.rnk: [2]}", "no setting 'lora.rnk'"),
         ("{lora.rank: [0]}", "lora.rank"),
         ("{lora.rank: []}", "no choices"),
-        ("{data.test: [0.1, 0.2]}", "stays fixed"),
-        ("{thresholds.confidence: [0.9]}", "stays fixed"),
-        ("{optim.learning_rate: {low: 0.1, high: 0.01}}", "low above high"),
-        ("{optim.learning_rate: {low: 0, high: 1, log: true}}", "log scale from 0"),
+        ("{data.test: [0.1, 0.2]}", "must stay fixed"),
+        ("{thresholds.confidence: [0.9]}", "must stay fixed"),
+        ("{optim.learning_rate: {low: 0.1, high: 0.01}}", "low must not exceed high"),
+        ("{optim.learning_rate: {low: 0, high: 1, log: true}}", "log scale needs low above 0"),
         ("{optim.learning_rate: {lo: 0, high: 1}}", "write a list of choices"),
         ("{optim.learning_rate: {low: much, high: 1}}", "'much' is not a number"),
         ("missing.yaml", "cannot be read"),
@@ -144,17 +145,17 @@ def test_trials_train_for_real_are_pruned_and_give_a_config_that_trains(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "_PRUNED_FROM", 1)
-    seen: list[Mapping[str, Any]] = []
+    seen: list[LogRow] = []
     fit = search_module.fit_splits
 
     def watched(*arguments: Any, **keywords: Any) -> Any:
-        report = keywords.pop("after_evaluation")
+        report = keywords.pop("on_evaluation")
 
-        def after(row: Mapping[str, Any]) -> None:
+        def on_evaluation(row: LogRow) -> None:
             seen.append(row)
             report(row)
 
-        return fit(*arguments, after_evaluation=after, **keywords)
+        return fit(*arguments, on_evaluation=on_evaluation, **keywords)
 
     monkeypatch.setattr(search_module, "fit_splits", watched)
     config, space = tmp_path / "tiny.yaml", tmp_path / "space.yaml"
@@ -178,7 +179,7 @@ def test_trials_train_for_real_are_pruned_and_give_a_config_that_trains(
     assert shown.out.rstrip().endswith("best.yaml")
     assert load_settings(out / "best.yaml").optim.learning_rate == 0.02
     assert "pruned" in shown.err
-    assert all("validation_macro_average_precision" in row for row in seen)
+    assert len(seen) > 4
     assert not list(out.glob("trial-*"))
     assert "vegaEmbed" in (out / "search.html").read_text()
 

@@ -1,15 +1,14 @@
 """The trials of a search as a table for the terminal and as one HTML page with its charts."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...core.extras import require
-from ..search.search import Trial
-from .charts import BLUE, GREY, styled
-from .page import write_page
-from .table import WIDTH, new_table
+from ..report.charts import BLUE, GREY, styled
+from ..report.page import write_page
+from ..report.table import new_table, plain_text
+from .search import Trial
 
 
 def _ordered(trials: Sequence[Trial]) -> list[Trial]:
@@ -19,19 +18,14 @@ def _ordered(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def format_trials(trials: Sequence[Trial]) -> str:
-    """Best first, then those without a figure."""
-    stream = io.StringIO()
-    console = require("rich.console", "cli").Console(
-        file=stream, width=WIDTH, no_color=True, highlight=False, markup=False
-    )
+    """The trials as a table: best first, then those without a figure."""
     names = sorted({name for trial in trials for name in trial.values})
     table = new_table("trial", "state", "validation AP", "evaluations", *names)
     for trial in _ordered(trials):
         values = [_value(trial.values.get(name)) for name in names]
         figure = "-" if trial.figure is None else f"{trial.figure:.4f}"
         table.add_row(str(trial.number), trial.state, figure, str(trial.evaluations), *values)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return plain_text(table)
 
 
 def _value(value: Any) -> str:
@@ -68,7 +62,7 @@ def write_search(
         "errors": sorted(errors.items()),
         "best": best,
     }
-    write_page(path, "search.html.j2", context, specs=specs, titles={})
+    write_page(path, "search.html.j2", context, specs=specs, titles={}, package=__package__)
 
 
 def _history(ended: Sequence[Trial]) -> dict[str, Any]:
