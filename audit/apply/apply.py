@@ -1,4 +1,4 @@
-"""Corrected data out of an audit, and the way back."""
+"""Writing an audit's corrected data, and restoring the original data."""
 
 import gzip
 import json
@@ -13,10 +13,11 @@ from typing import Any
 from ...core.display import safe_repr
 from ...core.errors import AuditError
 from ...core.files import atomic_folder, read_json, sha256_file, write_json
+from .. import tool_version
 from ..storage.journal import Journal
 from ..storage.store import SCAN, Scan
 from .edits import Edits, write_edited
-from .provenance import Change, changes, tool_version
+from .provenance import Change, changes, changes_by_record
 
 CHANGES = "changes.jsonl"
 PROVENANCE = "provenance.json"
@@ -34,13 +35,13 @@ class Applied:
 
 
 def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequence[Path] = ()) -> Applied:
-    """Write the scanned files with the labels that people decided into the folder `out`, whole or not at all.
+    """Write the scanned files with the labels that reviewers decided into the folder `out`, completely or not at all.
 
-    Beside them lie changes.jsonl, one line for each changed cell, provenance.json, and under originals/ what `revert_data`
-    needs to give back each changed file to the byte.
+    The folder also gets changes.jsonl with one line for each changed cell, provenance.json, and under originals/ what
+    `revert_data` needs to restore each changed file byte for byte.
 
-    :param min_reviewers: fewer people's word on a cell changes nothing.
-    :param data: where the scanned files are now, if not where they were.
+    :param min_reviewers: a cell with votes from fewer reviewers stays as it is.
+    :param data: the scanned files, if they have moved.
     :raises AuditError: if a file is not the one that was scanned, or the folder is in use.
     :raises StorageError: if the folder cannot be written.
     """
@@ -50,7 +51,7 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
         answers = journal.answers()
         found = changes(scan, answers, min_reviewers=min_reviewers)
         sources = _scanned_files(scan, data)
-        edits = Edits(_by_record(found), scan.taxonomy)
+        edits = Edits(changes_by_record(found), scan.taxonomy)
         with atomic_folder(out) as folder:
             (folder / ORIGINALS).mkdir()
             rows = [_write_file(path, name, folder, edits) for name, path in sources.items()]
@@ -76,9 +77,9 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
 
 
 def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
-    """Write into `out` the files that `apply_audit` began from, to the byte; gives their paths.
+    """Write the files that `apply_audit` started from into `out`, byte for byte; returns their paths.
 
-    :raises AuditError: if `folder` is not what `apply_audit` wrote, or a file it needs was changed since.
+    :raises AuditError: if `folder` is not what `apply_audit` wrote, or a file it needs has changed since.
     :raises StorageError: if the folder cannot be written.
     """
     _check_folder(out)
@@ -93,12 +94,12 @@ def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
             except (FileNotFoundError, EOFError, gzip.BadGzipFile) as error:
                 raise AuditError(f"{source}: is missing or damaged ({error}); restore it") from error
             if sha256_file(target / row["name"]) != row["sha256"]:
-                raise AuditError(f"{source}: was changed since `label-audit apply` wrote it; restore it")
+                raise AuditError(f"{source}: has changed since `label-audit apply` wrote it; restore it")
     return tuple(out / row["name"] for row in about["files"])
 
 
 def _check_folder(out: Path) -> None:
-    """Replacing an earlier result is fine; a folder with anything else in it is not ours to replace."""
+    """An earlier result may be replaced, a folder with anything else in it may not."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PROVENANCE).is_file())):
         raise AuditError(f"{out}: is in use; give a new folder, or one that `label-audit apply` wrote")
 
@@ -111,46 +112,39 @@ def _provenance(folder: Path) -> Any:
             raise AuditError(f"{path}: has format {safe_repr(about['format'])}, this version reads {FORMAT}")
         for row in about["files"]:
             if Path(row["name"]).name != row["name"] or not isinstance(row["sha256"], str):
-                raise AuditError(f"{path}: names the file {safe_repr(row['name'])}; a plain name is wanted")
+                raise AuditError(f"{path}: names the file {safe_repr(row['name'])}; it must be a plain name")
             int(row["changed_rows"])
     except FileNotFoundError as error:
-        raise AuditError(f"{folder}: holds nothing that `label-audit apply` wrote") from error
+        raise AuditError(f"{folder}: contains nothing that `label-audit apply` wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"{path}: is damaged ({error!r}); restore it") from error
     return about
 
 
 def _scanned_files(scan: Scan, data: Sequence[Path]) -> dict[str, Path]:
-    """Name in the new folder -> path of each scanned file, checked to be what was scanned."""
+    """Name in the new folder -> path of each scanned file, after checking that it is unchanged."""
     moved = {sha256_file(path): path for path in data}
     found: dict[str, Path] = {}
-    for name, digest in scan.about["files"].items():
+    for name, digest in scan.summary.files.items():
         path = moved.get(digest, Path(name))
         if not path.is_file():
-            raise AuditError(f"{path}: is not there; say with --data where the scanned file is now")
+            raise AuditError(f"{path}: does not exist; give the scanned file's new path with --data")
         if sha256_file(path) != digest:
             raise AuditError(
-                f"{path}: was changed since it was scanned; restore it, or scan and review again"
+                f"{path}: has changed since it was scanned; restore it, or scan and review again"
             )
         found[_free_name(path.name, (*found, CHANGES, PROVENANCE, ORIGINALS))] = path
     return found
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:
-    """The name, or one with a number before it if files of two folders share it."""
+    """The name, with a number before it if it is taken by a file from another folder."""
     tries = (f"{number}-{name}" if number > 1 else name for number in count(1))
     return next(candidate for candidate in tries if candidate not in taken)
 
 
-def _by_record(found: Sequence[Change]) -> dict[str, list[Change]]:
-    by_record: dict[str, list[Change]] = {}
-    for change in found:
-        by_record.setdefault(change.record, []).append(change)
-    return by_record
-
-
 def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> dict[str, Any]:
-    """Write one file and, if it changed, keep its old bytes; gives its entry in the provenance."""
+    """Write one file and, if it changed, keep its old bytes; returns its entry in the provenance."""
     changed = write_edited(path, folder / name, edits)
     if changed:
         with (
@@ -171,5 +165,5 @@ def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> dict[str, 
 
 def _write_changes(path: Path, found: Sequence[Change]) -> None:
     with open(path, "w", encoding="utf-8") as stream:
-        # ASCII escapes keep half surrogate pairs, which UTF-8 cannot.
+        # ASCII escapes keep lone surrogates, which UTF-8 cannot.
         stream.writelines(json.dumps(change.to_json()) + "\n" for change in found)

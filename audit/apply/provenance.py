@@ -1,25 +1,26 @@
-"""Which labels the answers change, and for each change where it comes from."""
+"""Which labels the answers change, and where each change comes from."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ...core.errors import AuditError
 from ...data.records.record import parse_record
-from ..estimation.verdicts import Cell, standing, verdicts
-from ..storage.items import Answer, Cause, Item
+from .. import tool_version
+from ..estimation.outcomes import outcomes, standing_answers
+from ..storage.items import Answer, Cause, Cell, Item
 from ..storage.store import Scan
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One cell that gets another label. `old` is None where nobody had judged it.
+    """One cell that gets another label. `old` is None if the cell was unlabelled.
 
-    `reviewers`, `answers` (their numbers in the journal) and `at` say on whose word; `item` and `cause` why the cell was
-    looked at; `twin_of` is the near-duplicate whose answer settles it. `evidence`: the quotes that leave with the label.
+    `reviewers`, `answers` (their numbers in the journal) and `at` say who decided it and when; `item` and `cause` why the cell
+    was reviewed; `duplicate_of` is the exact duplicate that was answered instead. `evidence`: the quotes that are removed with
+    the label.
     """
 
     record: str
@@ -31,7 +32,7 @@ class Change:
     at: str
     cause: Cause | None
     item: int | None
-    twin_of: str | None
+    duplicate_of: str | None
     evidence: tuple[str, ...]
     tool: str
 
@@ -40,7 +41,7 @@ class Change:
         return {"record": self.record, **self.in_record(), "evidence": list(self.evidence)}
 
     def in_record(self) -> dict[str, Any]:
-        """The entry of the record's own `audit` field, which has no quotes: they may be long."""
+        """The entry of the record's own `audit` field, without quotes, which may be long."""
         entry: dict[str, Any] = {
             "policy": self.policy,
             "old": self.old,
@@ -52,47 +53,47 @@ class Change:
             "item": self.item,
             "tool": self.tool,
         }
-        return entry | ({"twin_of": self.twin_of} if self.twin_of is not None else {})
+        return entry | ({"duplicate_of": self.duplicate_of} if self.duplicate_of is not None else {})
 
 
-def tool_version() -> str:
-    """Name and version of this command, as provenance states them."""
-    try:
-        return f"label-audit {version('merchantguard')}"
-    except PackageNotFoundError:
-        return "label-audit"
+def changes_by_record(changes: Iterable[Change]) -> dict[str, list[Change]]:
+    """The changes grouped by record, in their order."""
+    grouped: dict[str, list[Change]] = {}
+    for change in changes:
+        grouped.setdefault(change.record, []).append(change)
+    return grouped
 
 
 def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) -> list[Change]:
-    """The changes that the verdicts call for, in the order of the records and the taxonomy.
+    """The changes that follow from the outcomes, in the order of the records and the taxonomy.
 
-    Only what people decided changes anything. A cell changes if at least `min_reviewers` people judged it, and never if
-    it is a planted item: its answer is known, a reviewer who says otherwise is mistaken.
+    Only reviewers' decisions change anything. A cell changes only with votes from at least `min_reviewers` reviewers, and never if
+    it is a gold item: its answer is known, so a reviewer who disagrees is wrong.
     """
-    journal = standing(answers)
+    journal = standing_answers(answers)
     items: dict[Cell, tuple[int, Item]] = {}
-    planted: set[Cell] = set()
+    gold: set[Cell] = set()
     for number, item in scan.items():
-        items.setdefault((item.record, item.policy), (number, item))
-        if item.cause == "planted":
-            planted.add((item.record, item.policy))
+        items.setdefault(item.cell, (number, item))
+        if item.cause == "gold":
+            gold.add(item.cell)
     decided = {
-        cell: verdict
-        for cell, verdict in verdicts(journal).items()
-        if verdict.holds is not None and cell not in planted
+        cell: outcome
+        for cell, outcome in outcomes(journal).items()
+        if outcome.holds is not None and cell not in gold
     }
     sources = {answer.number: answer for answer in journal}
-    judges = _judges(journal)
+    voters = _voters(journal)
     tool = tool_version()
     result = []
     for stored, labels, unknown, evidence in _labels(scan, {record for record, _ in decided}):
         for policy in scan.taxonomy.ids:
-            verdict = decided.get((stored, policy))
+            outcome = decided.get((stored, policy))
             old = None if policy in unknown else policy in labels
-            if verdict is None or verdict.holds is None or verdict.holds == old:
+            if outcome is None or outcome.holds is None or outcome.holds == old:
                 continue
-            source = sources[verdict.answers[0]].record
-            if len(judges[source, policy].union(verdict.reviewers)) < min_reviewers:
+            source = sources[outcome.answers[0]].record
+            if len(voters[source, policy].union(outcome.reviewers)) < min_reviewers:
                 continue
             listed = items.get((stored, policy)) or items.get((source, policy))
             result.append(
@@ -100,27 +101,27 @@ def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) ->
                     record=stored,
                     policy=policy,
                     old=old,
-                    new=verdict.holds,
-                    reviewers=verdict.reviewers,
-                    answers=verdict.answers,
-                    at=verdict.at,
+                    new=outcome.holds,
+                    reviewers=outcome.reviewers,
+                    answers=outcome.answers,
+                    at=outcome.at,
                     cause=listed[1].cause if listed else None,
                     item=listed[0] if listed else None,
-                    twin_of=source if source != stored else None,
-                    evidence=() if verdict.holds else tuple(evidence.get(policy, ())),
+                    duplicate_of=source if source != stored else None,
+                    evidence=() if outcome.holds else tuple(evidence.get(policy, ())),
                     tool=tool,
                 )
             )
     return result
 
 
-def _judges(journal: Iterable[Answer]) -> Mapping[Cell, set[str]]:
-    """Who judged each cell, whichever way."""
-    judges: dict[Cell, set[str]] = defaultdict(set)
+def _voters(journal: Iterable[Answer]) -> Mapping[Cell, set[str]]:
+    """Who voted on each cell, whichever way."""
+    voters: dict[Cell, set[str]] = defaultdict(set)
     for answer in journal:
         if answer.answer in ("has", "has_not"):
-            judges[answer.record, answer.policy].add(answer.reviewer)
-    return judges
+            voters[answer.cell].add(answer.reviewer)
+    return voters
 
 
 def _labels(
@@ -128,7 +129,7 @@ def _labels(
 ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...], Mapping[str, tuple[str, ...]]]]:
     """Id, labels, unknown policies and evidence of the wanted records, as they were scanned, in their order.
 
-    A record that was answered on in an earlier scan and is gone from the data has nothing left to change.
+    A record with answers from an earlier scan that is no longer in the data is left out.
     """
     found = []
     for record_id in wanted:

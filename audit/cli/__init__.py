@@ -1,1 +1,1 @@
-"""The seven label-audit commands."""
+"""The seven commands of `label-audit`, and the options they share (`options`)."""

@@ -1,4 +1,4 @@
-"""Take answers that were given in Label Studio, Argilla or a spreadsheet into the audit's journal."""
+"""Import answers from Label Studio, Argilla or a spreadsheet into the audit's journal."""
 
 import argparse
 import sys
@@ -9,11 +9,10 @@ from typing import Any
 from ...core.errors import AuditError, RecordError
 from ...data.records.readers import RowFault, rejects_file
 from ..exchange import answer_table, argilla, label_studio
-from ..exchange.exchange import BadRow, Imported, add_answers, read_json_list
+from ..exchange.answers import BadRow, Imported, add_answers, read_json_list
 from ..storage.items import STAGES
-from ..storage.journal import Journal
-from ..storage.store import Scan
 from .export import FORMATS
+from .options import add_audit, open_audit
 
 REJECTS = "import-rejects.jsonl"
 EPILOG = """examples:
@@ -22,23 +21,29 @@ EPILOG = """examples:
   label-audit import audit/ tasks.csv --reviewer maria
   label-audit import audit/ second.json --stage second
 
-What the file is shows itself; --from says it. Importing a file again adds nothing. Rows that are not usable go to
-import-rejects.jsonl in the audit's folder, with file, row and reason.
+The format is recognised by the file's content unless --from is given. Importing a file twice adds nothing. Unusable rows go
+to import-rejects.jsonl in the audit's folder, with file, row and reason.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `label-audit import`."""
-    parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
+    add_audit(parser)
     parser.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="exports, tables, or Argilla's folder"
     )
-    parser.add_argument("--from", dest="source", choices=list(FORMATS), help="the tool they come from")
-    parser.add_argument("--reviewer", help="who answered, where a row does not say")
+    parser.add_argument("--from", dest="source", choices=list(FORMATS), help="the tool the files come from")
+    parser.add_argument("--reviewer", help="the reviewer of rows that name none")
     parser.add_argument(
-        "--name", action="append", default=[], metavar="ID=NAME", help="a reviewer's name for an id there"
+        "--name",
+        action="append",
+        default=[],
+        metavar="ID=NAME",
+        help="a reviewer's name, by the id in the tool",
     )
-    parser.add_argument("--stage", choices=list(STAGES), default="first", help="what the answers are (first)")
+    parser.add_argument(
+        "--stage", choices=list(STAGES), default="first", help="stage of the answers (default: first)"
+    )
     parser.add_argument("--rejects", type=Path, help=f"file for bad rows; default: {REJECTS} in the audit")
 
 
@@ -46,12 +51,10 @@ def main(args: argparse.Namespace) -> int:
     """Import as asked; the counts go to standard output."""
     names = dict(_pair(text) for text in args.name)
     sources = [(path, _format(path, args.source)) for path in args.files]
-    scan, journal = Scan(args.audit), Journal(args.audit)
     rejects = args.rejects or args.audit / REJECTS
     bad = 0
     with ExitStack() as stack:
-        stack.callback(scan.close)
-        stack.callback(journal.close)
+        scan, journal = stack.enter_context(open_audit(args.audit))
         keep = stack.enter_context(rejects_file(rejects))
         for path, module in sources:
 
@@ -78,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _words(path: Path, counts: Imported) -> str:
     return (
-        f"{path}: {counts.new} new answers, {counts.known} known already, {counts.empty} tasks without an answer, "
+        f"{path}: {counts.new} new answers, {counts.already} already imported, {counts.empty} tasks without an answer, "
         f"{counts.bad} bad rows"
     )
 
@@ -91,16 +94,16 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _format(path: Path, source: str | None) -> Any:
-    """The module that reads a file: the one asked for, or the one its content speaks for.
+    """The module that reads a file: the one asked for, or the one that fits its content.
 
-    :raises RecordError: if the file is not there or says nothing of where it comes from.
+    :raises RecordError: if the file does not exist or its format is not recognised.
     """
     if source is not None:
         return FORMATS[source]
     if path.is_dir():
         return argilla
     if not path.is_file():
-        raise RecordError(f"{path}: is not there; check the path")
+        raise RecordError(f"{path}: does not exist; check the path")
     if path.name.lower().endswith((".csv", ".csv.gz")):
         return answer_table
     entries = [entry for entry in read_json_list(path)[:100] if isinstance(entry, dict)]
@@ -108,4 +111,6 @@ def _format(path: Path, source: str | None) -> Any:
         return argilla
     if any("annotations" in entry or "annotator" in entry for entry in entries):
         return label_studio
-    raise RecordError(f"{path}: is neither Label Studio's nor Argilla's; say with --from what it is")
+    raise RecordError(
+        f"{path}: is in neither Label Studio's nor Argilla's format; give the format with --from"
+    )

@@ -1,4 +1,4 @@
-"""Give back the data files as they were before `label-audit apply`, to the byte."""
+"""Restore the data files as they were before `label-audit apply`, byte for byte."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +12,10 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `label-audit revert`."""
-    parser.add_argument("folder", type=Path, metavar="DATA2", help="what `label-audit apply` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for the files as they were")
+    parser.add_argument(
+        "folder", type=Path, metavar="CORRECTED", help="folder that `label-audit apply` wrote"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for the original files")
 
 
 def main(args: argparse.Namespace) -> int:

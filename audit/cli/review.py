@@ -1,4 +1,4 @@
-"""Look at the labels that may be wrong: one key per answer, in the terminal or in a web page on this machine."""
+"""Review the labels that may be wrong: one key per answer, in the terminal or in a browser on this machine."""
 
 import argparse
 import getpass
@@ -10,47 +10,48 @@ from ...core.extras import require
 from ..review.highlights import Evidence
 from ..review.session import Session, checked_name
 from ..sampling.mix import BLOCK, Mix
+from .options import add_audit
 
 EPILOG = """\
 examples:
   label-audit review audit/
-  label-audit review audit/ --reviewer ada --bundle bundle/     # highlights what the model points at
+  label-audit review audit/ --reviewer ada --bundle bundle/     # highlights the model's evidence
   label-audit review audit/ --web                               # the same in a browser
-  label-audit review audit/ --adjudicate                        # settle what reviewers disagree on
+  label-audit review audit/ --adjudicate                        # decide what reviewers disagree on
 
-keys: h has it, n has it not, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
-The given label, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on the disk
-before the screen moves on; any number of people may review one audit at once.
+keys: h has it, n doesn't have it, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
+The label in the data, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on
+disk before the screen moves on; any number of people may review one audit at once.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `label-audit review` to a parser."""
+    """The options of `label-audit review`."""
     mix = Mix()
-    parser.add_argument("audit", type=Path, help="folder that `label-audit scan` wrote")
+    add_audit(parser)
     parser.add_argument("--bundle", type=Path, help="folder of a model whose evidence is highlighted")
     parser.add_argument("--reviewer", help="your name in the journal (default: the login name; --web asks)")
     parser.add_argument(
-        "--adjudicate", action="store_true", help="decide disputed cells, with all answers in sight"
+        "--adjudicate", action="store_true", help="decide disputed cells, with all answers shown"
     )
     parser.add_argument(
         "--web",
         action="store_true",
-        help="serve a web page, to this machine only (whoever is logged in on it)",
+        help="serve a web page, only to this machine (to any user logged in on it)",
     )
     parser.add_argument(
-        "--port", type=port, default=8765, help="of --web; 0 takes a free one (default: %(default)s)"
+        "--port", type=port, default=8765, help="for --web; 0 picks a free one (default: %(default)s)"
     )
     for name, default, what in (
-        ("controls", mix.controls, "randomly drawn cells, by which the errors left are estimated"),
-        ("planted", mix.planted, "known answers, by which reviewers are measured"),
-        ("seconds", mix.seconds, "second opinions"),
+        ("controls", mix.controls, "random controls, to estimate the errors left"),
+        ("gold-items", mix.gold, "gold items with known answers, to measure reviewers"),
+        ("second-opinions", mix.second_opinions, "second opinions"),
     ):
         parser.add_argument(
             f"--{name}",
             type=whole_number(0, BLOCK // 3),
             default=default,
-            help=f"of {BLOCK} items so many {what} (default: %(default)s)",
+            help=f"number per {BLOCK} items of {what} (default: %(default)s)",
         )
     parser.add_argument(
         "--second-share",
@@ -68,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     :raises MissingExtraError: if the interface asked for is not installed.
     """
     evidence = None if args.bundle is None else bundle_evidence(args.bundle)
-    mix = Mix(args.controls, args.planted, args.seconds, args.second_share)
+    mix = Mix(args.controls, args.gold_items, args.second_opinions, args.second_share)
     if args.web:
         return _serve(args, mix, evidence)
     require("textual", "audit")
@@ -102,7 +103,7 @@ def _serve(args: argparse.Namespace, mix: Mix, evidence: Evidence | None) -> int
     serve(
         registry,
         port=args.port,
-        tell=lambda url: print(f"review at {url} (Ctrl+C ends)", file=sys.stderr, flush=True),
+        on_ready=lambda url: print(f"review at {url} (Ctrl+C ends)", file=sys.stderr, flush=True),
     )
     return 0
 

@@ -1,11 +1,8 @@
-"""Rank the labels that may be wrong: every cell of record and policy gets a probability that its label is wrong, and why."""
+"""Rank the labels that may be wrong: every label gets a probability that it is wrong, and the reasons."""
 
 import argparse
 import sys
-from collections import defaultdict
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,11 +14,12 @@ from ...core.errors import AuditError
 from ...core.files import sha256_file
 from ...data.records.readers import RecordSet, read_records
 from ...data.taxonomy import Taxonomy, load_taxonomy
-from ...train.settings import Settings, load_settings
-from ..ranking.opinions import read_probabilities
-from ..sampling.scan import Opinions, ScanResult, Sizes, scan_records
+from ...train.settings import Settings
+from ..ranking.model_outputs import ModelOutputs, read_probabilities
+from ..sampling.scan import ScanResult, Sizes, scan_records
 from ..storage.items import CAUSES, Item
-from ..storage.store import SCAN, write_scan
+from ..storage.store import SCAN, ScanSummary, write_scan
+from .options import training_settings
 
 EPILOG = """examples:
   label-audit scan records.jsonl --out audit
@@ -29,9 +27,9 @@ EPILOG = """examples:
   label-audit scan a.jsonl b.parquet --out audit --config configs/mpnet.yaml --folds 10 optim.epochs=4
   label-audit scan records.jsonl --out audit --probabilities out-of-fold.parquet --gold checked.jsonl
 
-Without --probabilities one model per fold is trained, each on the other folds; folds that are finished are kept, and
---resume goes on after them. A file of probabilities has an id and a column per policy (JSONL, CSV or Parquet), by models
-that did not see the record in training.
+Without --probabilities one model per fold is trained on the other folds; finished folds are kept, and --resume continues
+after them. A file of probabilities (JSONL, CSV or Parquet) has an id and one column per policy, from models that did not see
+the record in training.
 """
 
 
@@ -44,19 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="settings of the training; default: configs/minilm.yaml")
     parser.add_argument("--folds", type=whole_number(2), default=5, help="models to train (default: 5)")
     parser.add_argument("--probabilities", type=Path, help="out-of-fold probabilities, instead of training")
-    parser.add_argument("--gold", type=Path, help="records with the same ids whose labels are surely right")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with what is in AUDIT already, or scan it again"
-    )
+    parser.add_argument("--gold", type=Path, help="records with the same ids and verified labels")
+    parser.add_argument("--resume", action="store_true", help="continue the scan in AUDIT, or scan again")
     parser.add_argument(
         "--strict", action="store_true", help="stop at the first bad row instead of setting it aside"
     )
-    parser.add_argument("--most", type=count, help="suspects at most (default: two a record, up to 100,000)")
+    parser.add_argument("--most", type=count, help="most suspects (default: two per record, up to 100,000)")
     parser.add_argument(
         "--controls", type=count, help="random controls (default: a fifth of the records, 100 to 400)"
     )
     parser.add_argument(
-        "--planted", type=count, help="planted items (default: a twentieth of the records, 10 to 200)"
+        "--gold-items", type=count, help="gold items (default: a twentieth of the records, 10 to 200)"
     )
 
 
@@ -64,35 +60,28 @@ def main(args: argparse.Namespace) -> int:
     """Scan as asked; the summary goes to standard output."""
     overrides = [word for word in args.data if "=" in word and not Path(word).exists()]
     paths = [Path(word) for word in args.data if word not in overrides]
-    settings = _settings(args.config, overrides)
+    settings = training_settings(args.config, overrides)
     _check(args, paths)
     taxonomy = load_taxonomy(Path(settings.data.taxonomy) if settings.data.taxonomy else None)
     read = read_records(paths, taxonomy, strict=args.strict, rejects=args.out / "rejects.jsonl")
     if read.faults:
         print(f"{len(read.faults)} bad rows were set aside in {args.out / 'rejects.jsonl'}", file=sys.stderr)
     if not read.records:
-        raise AuditError(f"{paths[0]}: holds no usable record; nothing can be scanned")
+        raise AuditError(f"{paths[0]}: contains no usable record, so there is nothing to scan")
     gold = None if args.gold is None else read_records([args.gold], taxonomy, strict=True).records
-    opinions = _opinions(args, read, taxonomy, settings)
-    sizes = Sizes(most=args.most, controls=args.controls, planted=args.planted)
-    result = scan_records(read.records, taxonomy, opinions, gold=gold, sizes=sizes, seed=settings.seed)
+    outputs = _model_outputs(args, read, taxonomy, settings)
+    sizes = Sizes(suspects=args.most, controls=args.controls, gold=args.gold_items)
+    result = scan_records(read.records, taxonomy, outputs, gold=gold, sizes=sizes, seed=settings.seed)
     write_scan(
         args.out,
         taxonomy=taxonomy,
         records=read.records,
         duplicates=result.duplicates.tolist(),
         items=result.items,
-        about=_about(args, read, settings, result),
+        summary=_summary(args, read, settings, result),
     )
-    _summarise(result, taxonomy, args.out)
+    _print_queues(result, taxonomy, args.out)
     return 0
-
-
-def _settings(config: Path | None, overrides: list[str]) -> Settings:
-    if config is not None:
-        return load_settings(config, overrides=overrides)
-    with as_file(files("merchantguard").joinpath("configs/minilm.yaml")) as shipped:
-        return load_settings(shipped, overrides=overrides)
 
 
 def _check(args: argparse.Namespace, paths: list[Path]) -> None:
@@ -101,16 +90,18 @@ def _check(args: argparse.Namespace, paths: list[Path]) -> None:
     begun = (args.out / SCAN).exists() or any((args.out / "folds").glob("fold-*"))
     if begun and not args.resume:
         raise AuditError(
-            f"{args.out}: holds a scan already; --resume goes on with it or scans anew (answers stay), or choose another --out"
+            f"{args.out}: already contains a scan; --resume continues it or scans again (answers are kept), or choose another --out"
         )
 
 
-def _opinions(args: argparse.Namespace, read: RecordSet, taxonomy: Taxonomy, settings: Settings) -> Opinions:
-    """From the file that was named, or from models trained here."""
+def _model_outputs(
+    args: argparse.Namespace, read: RecordSet, taxonomy: Taxonomy, settings: Settings
+) -> ModelOutputs:
+    """From the file of --probabilities, or from models that are trained here."""
     if args.probabilities is not None:
-        return Opinions(read_probabilities(args.probabilities, read.records, taxonomy))
-    # Imported late: with probabilities at hand no training library is needed.
-    from ...train.cli.train import quiet_libraries
+        return ModelOutputs(read_probabilities(args.probabilities, read.records, taxonomy))
+    # Imported late: with a file of probabilities no training library is needed.
+    from ...train.cli.options import quiet_libraries
     from ...train.fitting.out_of_fold import encoder_vectors, out_of_fold
 
     quiet_libraries()
@@ -121,70 +112,64 @@ def _opinions(args: argparse.Namespace, read: RecordSet, taxonomy: Taxonomy, set
         settings,
         folder,
         folds=args.folds,
-        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        on_progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print("vectors of the encoder, for neighbours", file=sys.stderr, flush=True)
+    print("computing the encoder's vectors for the neighbour search", file=sys.stderr, flush=True)
     vectors = encoder_vectors(read.records, settings, folder / "vectors")
-    return Opinions(outputs.probabilities, outputs.margins, vectors)
+    return ModelOutputs(outputs.probabilities, outputs.margins, vectors)
 
 
-def _about(
+def _summary(
     args: argparse.Namespace, read: RecordSet, settings: Settings, result: ScanResult
-) -> dict[str, Any]:
-    """Where the scan came from, as JSON."""
+) -> ScanSummary:
     trained = args.probabilities is None
-    return {
-        "version": __version__,
-        "files": read.files,
-        "rejected": len(read.faults),
-        "records": len(read.records),
-        "seed": settings.seed,
-        "probabilities": None if trained else {str(args.probabilities): sha256_file(args.probabilities)},
-        "gold": None if args.gold is None else {str(args.gold): sha256_file(args.gold)},
-        "folds": args.folds if trained else None,
-        "settings": settings.model_dump(mode="json") if trained else None,
-        "known_cells": int(result.ranking.cells.known.sum()),
-        "wrong_positive_rate": result.ranking.wrong_rate,
-        "annotators": {
-            name: float(factor)
-            for name, factor in zip(
-                result.ranking.annotator_names, result.ranking.mistakes.annotator_factors, strict=False
-            )
-        },
-    }
+    ranking = result.ranking
+    factors = zip(ranking.annotator_names, ranking.noise.annotator_factors.tolist(), strict=False)
+    return ScanSummary(
+        version=__version__,
+        files=read.files,
+        rejected=len(read.faults),
+        records=len(read.records),
+        seed=settings.seed,
+        probabilities=None if trained else {str(args.probabilities): sha256_file(args.probabilities)},
+        gold=None if args.gold is None else {str(args.gold): sha256_file(args.gold)},
+        folds=args.folds if trained else None,
+        settings=settings.model_dump(mode="json") if trained else None,
+        labelled_cells=int(ranking.cells.mask.sum()),
+        wrong_positive_rate=ranking.wrong_positive_rate,
+        annotator_factors=dict(factors),
+    )
 
 
-def _summarise(result: ScanResult, taxonomy: Taxonomy, out: Path) -> None:
-    """A table by cause, the annotators that stand out, and where to go on."""
+def _print_queues(result: ScanResult, taxonomy: Taxonomy, out: Path) -> None:
+    """A table by queue, the annotators that stand out, and the next step."""
     console = Console()
     queue = Column("queue", no_wrap=True)
     table = Table(queue, "items", "expected wrong", "highest", "policies most concerned")
-    queues: dict[str, list[Item]] = defaultdict(list)
-    for item in result.items:
-        queues[item.cause].append(item)
     for cause in CAUSES:
-        items = queues[cause]
-        suspicions = [item.suspicion for item in items]
-        sums = {policy: 0.0 for policy in taxonomy.ids}
-        for item in items:
-            sums[item.policy] += item.suspicion
-        top = [policy for policy in sorted(sums, key=lambda policy: -sums[policy])[:3] if sums[policy] > 0]
-        known = cause in ("control", "planted")
-        table.add_row(
-            cause,
-            f"{len(items):,}",
-            "" if known else f"{sum(suspicions):.0f}",
-            "" if known or not items else f"{max(suspicions):.2f}",
-            "" if known else ", ".join(top),
-        )
+        items = [item for item in result.items if item.cause == cause]
+        table.add_row(cause, f"{len(items):,}", *_queue_figures(items, taxonomy))
     console.print(table)
     ranking = result.ranking
     if ranking.annotators is not None:
-        factors = ranking.mistakes.annotator_factors
+        factors = ranking.noise.annotator_factors
         for number in np.argsort(-factors, kind="stable")[:3].tolist():
             if factors[number] > 1.5:
                 name = ranking.annotator_names[number] or "records without an annotator"
                 console.print(
-                    f"{name!r} errs about {factors[number]:.1f} times as often as the average", markup=False
+                    f"{name!r} makes about {factors[number]:.1f} times as many errors as the average annotator",
+                    markup=False,
                 )
     console.print(f"next: label-audit review {out}", markup=False)
+
+
+def _queue_figures(items: list[Item], taxonomy: Taxonomy) -> tuple[str, str, str]:
+    """Expected wrong labels, highest probability of a label error, and the policies with the most expected errors."""
+    if not items or items[0].cause in ("control", "gold"):
+        return "", "", ""
+    sums = dict.fromkeys(taxonomy.ids, 0.0)
+    for item in items:
+        sums[item.policy] += item.p_label_error
+    top = [policy for policy in sorted(sums, key=lambda policy: -sums[policy])[:3] if sums[policy] > 0]
+    highest = max(item.p_label_error for item in items)
+    return f"{sum(sums.values()):.0f}", f"{highest:.2f}", ", ".join(top)

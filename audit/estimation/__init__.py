@@ -1,1 +1,1 @@
-"""What the answers say about the labels and the reviewers."""
+"""Figures from the answers: the outcome of each cell, agreement, yields, errors left, and when to stop (`Estimator`)."""

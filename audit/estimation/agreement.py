@@ -1,4 +1,4 @@
-"""How far people agree beyond chance: Krippendorff's alpha, with an interval."""
+"""How much people agree beyond chance: Krippendorff's alpha, with an interval."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.extras import require
+from ...train.evaluation.bootstrap import cluster_interval
 from .intervals import LEVEL, Interval
 
 SAMPLES = 1_000
@@ -15,9 +16,9 @@ SAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Alpha (Krippendorff 2004, nominal): 1 perfect, 0 by chance; NaN where all say the same, which leaves nothing to agree on.
+    """Alpha (Krippendorff 2004, nominal): 1 is perfect, 0 is chance; NaN if everybody always gives the same answer.
 
-    `cells`: those that two or more people judged; `same`: those on which they said one thing.
+    `cells`: those with two or more votes; `same`: those of them with equal votes.
     """
 
     alpha: Interval
@@ -26,20 +27,21 @@ class Agreement:
 
 
 def agreement(votes: Iterable[Sequence[bool]], *, seed: int = 0) -> Agreement:
-    """Agreement of the votes on each cell; cells with one vote count nowhere.
+    """Agreement of the votes on each cell; cells with one vote are ignored.
 
     The interval is the percentile bootstrap over cells.
     """
     counts = np.array([(len(cell) - sum(cell), sum(cell)) for cell in votes if len(cell) > 1], dtype=np.int64)
     if not len(counts):
         return Agreement(Interval(math.nan, math.nan, math.nan), 0, 0)
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(counts), size=(SAMPLES, len(counts)))
-    values = np.array([_alpha(counts[draw]) for draw in draws])
-    values = values[~np.isnan(values)]
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = np.quantile(values, (tail, 1.0 - tail)) if len(values) else (math.nan, math.nan)
-    interval = Interval(_alpha(counts), float(low), float(high))
+    low, high = cluster_interval(
+        lambda rows: _alpha(counts[rows]),
+        [f"{cell:09d}" for cell in range(len(counts))],
+        samples=SAMPLES,
+        seed=seed,
+        confidence=LEVEL,
+    )
+    interval = Interval(_alpha(counts), low, high)
     return Agreement(interval, len(counts), int((counts == 0).any(axis=1).sum()))
 
 

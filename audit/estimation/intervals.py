@@ -1,4 +1,4 @@
-"""Intervals for shares and counts that stay honest when errors are rare."""
+"""Intervals for shares and counts that keep their coverage when errors are rare."""
 
 import math
 from dataclasses import dataclass
@@ -22,15 +22,11 @@ class Interval:
     low: float
     high: float
 
-    def scaled(self, factor: float) -> "Interval":
-        """The same in another unit."""
-        return Interval(self.point * factor, self.low * factor, self.high * factor)
-
 
 def share_interval(count: int, of: int, *, level: float = LEVEL) -> Interval:
-    """Share `count` / `of` with Jeffreys' interval (Brown, Cai & DasGupta 2001); NaN to 1 of nothing.
+    """Share `count` / `of` with Jeffreys' interval (Brown, Cai & DasGupta 2001); for 0 of 0, NaN within 0 to 1.
 
-    At no and at all successes the end is 0 or 1, as they advise.
+    With no success the lower end is 0, with no failure the upper end is 1, as the authors advise.
     """
     if not of:
         return Interval(math.nan, 0.0, 1.0)
@@ -45,8 +41,8 @@ def share_interval(count: int, of: int, *, level: float = LEVEL) -> Interval:
 class Confidence:
     """Draws from the lower and the upper confidence distribution of one figure, each (draws,).
 
-    Figures of independent samples are combined draw by draw: rising ones with their own side, falling ones with the
-    other (melded intervals; Fay, Proschan & Brittain 2015).
+    Figures of independent samples are combined draw by draw: lower with lower ends where the result increases with them, with
+    upper ends where it decreases (melded intervals; Fay, Proschan & Brittain 2015).
     """
 
     point: float
@@ -72,8 +68,9 @@ def weighted_count_confidence(
 ) -> Confidence:
     """Confidence distributions of a sum of weighted rare events: the gammas of Fay & Feuer (1997).
 
-    :param weights: for how many each event seen stands; `variances`: what each adds to the sum's variance.
-    :param largest: the largest weight that an event could have had; with no event seen it bounds the sum by itself.
+    :param weights: how many events each observed one represents.
+    :param variances: what each adds to the variance of the sum.
+    :param largest: the largest weight that an event could have; without any observed event it alone bounds the sum.
     """
     total, variance = float(np.sum(weights)), float(np.sum(variances))
     low = np.zeros(draws) if total <= 0.0 else _gamma(total, variance, generator, draws)

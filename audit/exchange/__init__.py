@@ -1,1 +1,1 @@
-"""Tasks for other labelling tools, and their answers."""
+"""Tasks for other labelling tools (`tasks`) and their answers (`answers`), with one module per format."""

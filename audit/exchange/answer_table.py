@@ -6,7 +6,8 @@ from typing import Any
 
 from ...data.records.rows import open_rows
 from ...data.records.writers import write_records
-from .exchange import ANSWER_TITLES, BadRow, Returned, Task, task_key
+from .answers import BadRow, Returned
+from .tasks import ANSWER_TITLES, Task, task_key
 
 TOOL = "csv"
 TASKS = "tasks.csv"
@@ -14,7 +15,7 @@ _ANSWER = f"answer ({', '.join(ANSWER_TITLES)})"
 
 
 def write(folder: Path, tasks: Sequence[Task], *, show_given: bool) -> None:
-    """Write tasks.csv into a folder; cells that a spreadsheet would run are defused.
+    """Write tasks.csv into a folder; cells that a spreadsheet would run as formulas are made harmless.
 
     :param show_given: add a column with the label in the data.
     """
@@ -38,10 +39,10 @@ def _row(task: Task, *, show_given: bool) -> dict[str, Any]:
 
 
 def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
-    """The rows of a table with the columns record, policy, answer and, if they like, comment and reviewer.
+    """The rows of a table with the columns record, policy, answer and, optionally, comment, reviewer and at.
 
-    :param names: reviewers' names by what stands in the column.
-    :raises RecordError: if the file is no such table.
+    :param names: reviewers' names by the values in the column.
+    :raises RecordError: if the file is not such a table.
     """
     for row in open_rows(path):
         if row.fields is None:

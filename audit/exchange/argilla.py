@@ -1,4 +1,4 @@
-"""Argilla 2: a folder that its `Dataset.from_disk` takes in, and what `Dataset.to_disk` writes read back.
+"""Argilla 2: writes a folder for its `Dataset.from_disk` and reads what `Dataset.to_disk` writes.
 
 Layout and fields as in argilla 2.8: dataset.json, settings.json and records.json.
 """
@@ -9,7 +9,8 @@ from typing import Any
 
 from ...core.errors import RecordError
 from ...core.files import write_json
-from .exchange import ANSWER_TITLES, BadRow, Returned, Task, raw_text, read_objects, task_key
+from .answers import BadRow, Returned, raw_text, read_objects
+from .tasks import ANSWER_TITLES, Task, task_key
 
 TOOL = "argilla"
 RECORDS = "records.json"
@@ -25,7 +26,7 @@ _FIELDS = (
 def write(folder: Path, tasks: Sequence[Task], *, show_given: bool) -> None:
     """Write the dataset's folder.
 
-    :param show_given: suggest to each record the label in the data.
+    :param show_given: suggest the label in the data for each record.
     """
     write_json(folder / "dataset.json", {"name": "label-audit", "guidelines": None})
     write_json(folder / "settings.json", _settings())
@@ -36,7 +37,7 @@ def _settings() -> dict[str, Any]:
     options = [{"value": value, "text": title} for value, title in ANSWER_TITLES.items()]
     label = {"type": "label_selection", "options": options, "visible_options": len(options)}
     return {
-        "guidelines": "Say of each text whether it violates the policy named above it.",
+        "guidelines": "Decide for each text whether it violates the policy named above it.",
         "fields": [
             # Markdown stays off: a merchant's text is shown, never rendered.
             _named(name, title, required, {"type": "text", "use_markdown": False})
@@ -88,14 +89,14 @@ def _record(task: Task, *, show_given: bool) -> dict[str, Any]:
 def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
     """The responses in a folder that `to_disk` wrote, or in its records.json.
 
-    The file does not tell drafts and discarded responses from submitted ones: all of them count.
+    The file does not distinguish drafts and discarded responses from submitted ones: all of them count.
 
     :param names: reviewers' names by their user ids in Argilla.
     :raises RecordError: if there is no such file.
     """
     file = path / RECORDS if path.is_dir() else path
     if not file.is_file():
-        raise RecordError(f"{file}: is not there; give a folder that Argilla's `to_disk` wrote")
+        raise RecordError(f"{file}: does not exist; give a folder that Argilla's `to_disk` wrote")
     return read_objects(file, lambda number, entry: _of_record(number, entry, names))
 
 

@@ -1,4 +1,4 @@
-"""Label Studio: tasks with their labeling configuration, and its export (JSON or JSON-MIN) read back.
+"""Label Studio: writes tasks with their labeling configuration and reads its export (JSON or JSON-MIN).
 
 Formats: https://labelstud.io/guide/predictions and https://labelstud.io/guide/task_format
 """
@@ -9,7 +9,8 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from ...core.files import write_json, write_text
-from .exchange import ANSWER_TITLES, BadRow, Returned, Task, raw_text, read_objects, task_key
+from .answers import BadRow, Returned, raw_text, read_objects
+from .tasks import ANSWER_TITLES, Task, task_key
 
 TOOL = "label-studio"
 TASKS = "tasks.json"
@@ -53,7 +54,7 @@ def _task(task: Task, *, show_given: bool) -> dict[str, Any]:
         "policy": task.policy,
         "title": task.title,
         "covers": task.covers,
-        "excludes": f"Not: {task.excludes}" if task.excludes else "",
+        "excludes": f"Does not cover: {task.excludes}" if task.excludes else "",
         "text": task.text,
         "near_duplicate": task.near_duplicate,
     }
@@ -72,7 +73,7 @@ def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
     """The answers of an export.
 
     :param names: reviewers' names by their ids or addresses in Label Studio.
-    :raises RecordError: if the file is no export.
+    :raises RecordError: if the file is not an export.
     """
 
     def rows(number: int, entry: Any) -> Iterator[Returned | BadRow]:
@@ -103,7 +104,7 @@ def _of_task(number: int, task: Mapping[str, Any], names: Mapping[str, str]) -> 
 
 
 def _of_flat(number: int, row: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Returned]:
-    """A row of JSON-MIN: the task's data and the answer side by side."""
+    """A row of JSON-MIN: the task's data and the answer in one object."""
     comment = row.get("comment") or ""
     yield Returned(
         row=number,
@@ -123,7 +124,7 @@ def _milliseconds(seconds: Any) -> int:
 
 
 def _name(who: Any, names: Mapping[str, str]) -> str:
-    """A reviewer's name: the id's in `names`, else the address, else "label-studio-ID"."""
+    """A reviewer's name: from `names`, else the address, else "label-studio-ID"."""
     if isinstance(who, Mapping):
         address = str(who.get("email") or "")
         return names.get(address) or names.get(str(who.get("id"))) or address or _name(who.get("id"), names)

@@ -1,36 +1,37 @@
-"""The ranking: evidence from text and training, made probabilities by the model of slips."""
+"""The ranking: log likelihood ratios from texts and training, turned into probabilities by the noise model."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .log_likelihood_ratio import out_of_fold_evidence, with_dynamics, wrong_positive_rate
+from .log_likelihood_ratio import log_likelihood_ratio, with_margins, wrong_positive_rate
 from .neighbours import Neighbours
-from .noise_model import Mistakes, fit_mistakes
+from .noise_model import NoiseEstimate, fit_noise_model
 from .scores import Cells, Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """Suspicion of every cell, with all that it rests on.
+    """The probability of a label error in every cell, with everything it is computed from.
 
     `neighbours` (N, K): share of the nearest records that have the label. `margins`: area under the margin (N, K), if there is one.
-    `annotators` (N,) are numbers into `annotator_names`; None where no record says who labelled it.
+    `wrong_positive_rate`: share of the given positives that are wrong. `annotators` (N,) are indices into `annotator_names`;
+    None where fewer than two annotators are named.
     """
 
     cells: Cells
     neighbours: Floats
     margins: Floats | None
-    wrong_rate: float
-    mistakes: Mistakes
+    wrong_positive_rate: float
+    noise: NoiseEstimate
     annotators: NDArray[np.int64] | None
     annotator_names: tuple[str, ...]
 
     @property
-    def suspicion(self) -> Floats:
+    def p_label_error(self) -> Floats:
         """Probability (N, K) that the given label is wrong."""
-        return self.mistakes.suspicion
+        return self.noise.p_label_error
 
 
 def rank_cells(
@@ -42,16 +43,17 @@ def rank_cells(
 ) -> Ranking:
     """Rank the cells.
 
-    :param margins: area under the margin (N, K) of models that were trained on the records; None: there is none.
-    :param annotators: who labelled each record; those without a name count as one.
+    :param margins: area under the margin (N, K) of models that were trained on the records, if there is one.
+    :param annotators: who labelled each record; records without a name count as one annotator.
     """
-    near = neighbours.shares(cells.given, cells.known)
-    unseen = out_of_fold_evidence(cells, near)
-    # From evidence that never saw the label: the margins lean towards it, and would make positives look better than they are.
+    near = neighbours.shares(cells.given, cells.mask)
+    unseen = log_likelihood_ratio(cells, near)
+    # Without the margins: they come from models trained on the labels, and would make positives look better than they are.
     rate = wrong_positive_rate(cells, unseen)
     numbers, names = _numbered(annotators)
-    mistakes = fit_mistakes(cells, with_dynamics(unseen, cells, margins), wrong_rate=rate, annotators=numbers)
-    return Ranking(cells, near, margins, rate, mistakes, numbers, names)
+    ratios = with_margins(unseen, cells, margins)
+    noise = fit_noise_model(cells, ratios, wrong_positive_rate=rate, annotators=numbers)
+    return Ranking(cells, near, margins, rate, noise, numbers, names)
 
 
 def _numbered(annotators: tuple[str | None, ...] | None) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

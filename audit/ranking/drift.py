@@ -1,4 +1,4 @@
-"""Annotators whose sense of a policy moves with time."""
+"""Annotators whose reading of a policy changes over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 from .scores import Cells, Floats
 
-FALSE_SHARE = 0.05
-"""Share of the drifts found that may be chance (Benjamini and Hochberg 1995)."""
+FALSE_DISCOVERY_RATE = 0.05
+"""Expected share of the drifts found that are chance (Benjamini and Hochberg 1995)."""
 _LEAST_RECORDS = 20
 _LEAST_POSITIVES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An annotator gives a policy (a column) more often, or less, as time goes on than the texts explain.
+    """Over time, an annotator gives a policy (a column) more often or less often than the texts explain.
 
-    `early` and `late`: share of the annotator's records with the label in the first and the second half; `score` in standard
-    deviations, above 0 where it rises. `late_rows`: records of the second half.
+    `early` and `late`: share of the annotator's records with the label in the first and the second half; `score`: in standard
+    deviations, above 0 for a rise. `late_rows`: records of the second half.
     """
 
     annotator: str
@@ -31,13 +31,13 @@ class Drift:
 
 
 def drifts(cells: Cells, annotators: Sequence[str | None], times: Sequence[float | None]) -> list[Drift]:
-    """The drifts that are beyond chance, the clearest first.
+    """The significant drifts, the clearest first.
 
-    The model's probability is what is expected of each record, so that a change in the merchants is none in the annotator. The
-    score is that of a trend over the order of labelling (Cochran 1954; Armitage 1955).
+    Each record is expected to have the label with the model's probability, so that a change in the merchants does not count as a
+    change in the annotator. The score is that of a trend over the order of labelling (Cochran 1954; Armitage 1955).
 
-    :param annotators: who labelled each record, None where nobody says.
-    :param times: when, in seconds; None where nobody says.
+    :param annotators: who labelled each record, None if unknown.
+    :param times: when, in seconds; None if unknown.
     """
     tested: list[Drift] = []
     names = sorted({name for name in annotators if name})
@@ -60,13 +60,13 @@ def drifts(cells: Cells, annotators: Sequence[str | None], times: Sequence[float
 
     chances = 2.0 * norm.sf(np.abs([drift.score for drift in tested]))
     order = np.argsort(chances, kind="stable")
-    limits = FALSE_SHARE * np.arange(1, len(order) + 1) / len(order)
+    limits = FALSE_DISCOVERY_RATE * np.arange(1, len(order) + 1) / len(order)
     passed = np.flatnonzero(chances[order] <= limits)
     return [tested[place] for place in order[: passed[-1] + 1]] if len(passed) else []
 
 
 def _order(times: Sequence[float | None]) -> Floats:
-    """Place of each record in time from -1 to 1; records of one moment share one."""
+    """Position of each record in time from -1 to 1; records of the same time share one."""
     _, inverse, counts = np.unique(np.array(times, dtype=float), return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts + 1) / 2.0
     return np.asarray(2.0 * middle[inverse] / max(len(times) - 1, 1) - 1.0)
@@ -76,24 +76,31 @@ def _of_annotator(cells: Cells, name: str, rows: NDArray[np.int64], place: Float
     found = []
     half = place > 0
     for policy in range(cells.given.shape[1]):
-        known = cells.known[rows, policy]
-        if known.sum() < _LEAST_RECORDS or not half[known].any() or half[known].all():
+        labelled = cells.mask[rows, policy]
+        if labelled.sum() < _LEAST_RECORDS or not half[labelled].any() or half[labelled].all():
             continue
-        given = cells.given[rows, policy][known].astype(float)
-        expected = cells.probabilities[rows, policy][known]
+        given = cells.given[rows, policy][labelled].astype(float)
+        expected = cells.probabilities[rows, policy][labelled]
         if max(given.sum(), expected.sum()) < _LEAST_POSITIVES:
             continue
-        # How many positives an annotator gives overall is no drift: what is expected is scaled to it.
+        # An annotator who gives more positives overall does not drift: expectations are scaled to the annotator's total.
         expected = np.clip(expected * given.sum() / max(expected.sum(), 1e-9), 0.0, 1.0)
-        centred = place[known] - np.average(place[known], weights=np.maximum(expected * (1 - expected), 1e-9))
+        centred = place[labelled] - np.average(
+            place[labelled], weights=np.maximum(expected * (1 - expected), 1e-9)
+        )
         spread = float(np.sqrt((expected * (1.0 - expected) * centred**2).sum()))
         if spread == 0.0:
             continue
         score = float(((given - expected) * centred).sum()) / spread
-        late = half[known]
+        late = half[labelled]
         found.append(
             Drift(
-                name, policy, score, float(given[~late].mean()), float(given[late].mean()), rows[known][late]
+                name,
+                policy,
+                score,
+                float(given[~late].mean()),
+                float(given[late].mean()),
+                rows[labelled][late],
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""What a record's nearest neighbours are labelled, in blocks, so that memory grows with the records and not their pairs."""
+"""The labels of a record's nearest neighbours, computed in blocks so that memory grows with the records, not with their pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from ...core.extras import require
 
 NEIGHBOURS = 20
 MOST_REFERENCES = 20_000
-"""Records among which neighbours are sought: of more, as many are drawn, so that time grows with the records, not their
-square."""
+"""Neighbours are searched among at most so many records, drawn at random if there are more: time then grows with the records,
+not with their square."""
 
 _BLOCK_CELLS = 8_000_000
-"""Similarities that are held at once."""
+"""Similarities that are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,17 +25,17 @@ class Neighbours:
     rows: NDArray[np.int64]
     similarities: NDArray[np.float32]
 
-    def shares(self, given: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Weighted share (N, K) of the neighbours with a known label that have it; weights are squared similarities.
+    def shares(self, given: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Weighted share (N, K) of the labelled neighbours that have the label; weights are squared similarities.
 
-        Beside the neighbours counts one more, with the policy's overall rate.
+        One more neighbour is added that has the policy's overall rate.
         """
-        rate = (given & known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        rate = (given & mask).sum(axis=0) / np.maximum(mask.sum(axis=0), 1)
         hits = np.tile(rate, (len(self.rows), 1))
         total = np.ones(hits.shape)
         for column in range(self.rows.shape[1]):
             others = self.rows[:, column]
-            weight = self.similarities[:, column : column + 1] ** 2 * known[others]
+            weight = self.similarities[:, column : column + 1] ** 2 * mask[others]
             hits += weight * given[others]
             total += weight
         return hits / total
@@ -49,11 +49,11 @@ def nearest(
     references: int = MOST_REFERENCES,
     seed: int = 0,
 ) -> Neighbours:
-    """The `k` nearest records by cosine, none of the record's own group: a copy would only repeat its label.
+    """The `k` nearest records by cosine, none from the record's own group: a copy would only repeat its label.
 
     :param vectors: (N, D) dense or scipy sparse, rows of length 1.
     :param groups: near-duplicate group of each record, int64 (N,) from 0.
-    :param references: most records to seek among; drawn by `seed` where there are more.
+    :param references: most records to search among; drawn by `seed` if there are more.
     """
     count = vectors.shape[0]
     drawn = np.arange(count)
@@ -96,29 +96,29 @@ def _all(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 def neighbour_vectors(
     texts: Sequence[str], encoded: NDArray[np.float32] | None = None, *, topics: int = 200
 ) -> NDArray[np.float32]:
-    """Vectors (N, D) of length 1 to seek neighbours by: latent semantic analysis of the words, beside the encoder's.
+    """Vectors (N, D) of length 1 for the neighbour search: latent semantic analysis of the words, next to the encoder's vectors.
 
-    :param encoded: an encoder's vectors (N, H) of length 1, where they are at hand.
+    :param encoded: an encoder's vectors (N, H) of length 1, if there are any.
     """
     counts = _word_counts(texts)
     parts = [] if encoded is None else [encoded]
     if counts is not None:
         decomposition = require("sklearn.decomposition", "audit")
         size = min(topics, counts.shape[1] - 1, len(texts) - 1)
-        with np.errstate(invalid="ignore"):  # texts that are all alike have no variance to explain
+        with np.errstate(invalid="ignore"):  # identical texts have no variance to explain
             parts.append(decomposition.TruncatedSVD(size, n_iter=2, random_state=0).fit_transform(counts))
-    if not parts:  # hardly a word in any text: every record is as near as any other
+    if not parts:  # hardly any words: every record is as near as any other
         parts = [np.ones((len(texts), 1), dtype=np.float32)]
     unit = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in parts]
     return np.hstack(unit).astype(np.float32) / np.float32(np.sqrt(len(unit)))
 
 
 def _word_counts(texts: Sequence[str]) -> Any:
-    """TF-IDF of words, scipy sparse (N, F); None where there are not three that two texts share."""
+    """TF-IDF of words, scipy sparse (N, F); None if fewer than three words occur in two texts."""
     text = require("sklearn.feature_extraction.text", "audit")
     vectorizer = text.TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=50_000, dtype=np.float32)
     try:
         counts = vectorizer.fit_transform(texts)
-    except ValueError:  # no word is left
+    except ValueError:  # no word occurs twice
         return None
     return counts if counts.shape[1] > 2 and len(texts) > 2 else None

@@ -1,4 +1,4 @@
-"""What one ranker by itself says of every cell: higher is more suspicious, NaN where nobody has judged the cell."""
+"""Simple rankers, each by itself: a higher score is a likelier label error, NaN in unlabelled cells."""
 
 from dataclasses import dataclass
 
@@ -13,31 +13,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """Labels and out-of-fold opinions of N records and K policies, each array (N, K).
+    """Labels and out-of-fold probabilities of N records and K policies, each array (N, K).
 
-    `given`: the label in the data; `known`: False where nobody has judged the cell; `probabilities`: of the policy, in
-    [0, 1], by a model that did not see the record in training.
+    `given`: the label in the data; `mask`: False where a cell is unlabelled; `probabilities`: of the policy, in [0, 1], by a
+    model that did not see the record in training.
 
     :raises ValueError: if shapes differ or a probability is not in [0, 1].
     """
 
     given: Bools
-    known: Bools
+    mask: Bools
     probabilities: Floats
 
     def __post_init__(self) -> None:
-        if not self.given.shape == self.known.shape == self.probabilities.shape or self.given.ndim != 2:
+        if not self.given.shape == self.mask.shape == self.probabilities.shape or self.given.ndim != 2:
             raise ValueError(
-                f"given {self.given.shape}, known {self.known.shape} and probabilities {self.probabilities.shape} "
+                f"given {self.given.shape}, mask {self.mask.shape} and probabilities {self.probabilities.shape} "
                 "must all be (N, K)"
             )
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
             raise ValueError("probabilities must lie in [0, 1]")
-
-    @property
-    def log_odds(self) -> Floats:
-        """Log-odds (N, K) of the probabilities, which are kept a millionth away from 0 and 1."""
-        return log_odds(self.probabilities)
 
 
 def log_odds(probabilities: Floats, *, margin: float = 1e-6) -> Floats:
@@ -49,14 +44,14 @@ def log_odds(probabilities: Floats, *, margin: float = 1e-6) -> Floats:
 def self_confidence(cells: Cells, *, adjusted: bool = False) -> Floats:
     """1 minus cleanlab's label quality (N, K), policy by policy: the model's probability of the given label.
 
-    :param adjusted: subtract what the model gives to that label on average (`adjust_pred_probs`): a policy that is told apart
-        badly, or is rare, then no longer fills the head of the ranking (Northcutt, Jiang and Chuang 2021).
+    :param adjusted: subtract the mean probability that the model gives to that label (`adjust_pred_probs`): a policy that the
+        model recognises badly, or a rare one, then no longer fills the top of the ranking (Northcutt, Jiang and Chuang 2021).
     :raises MissingExtraError: if cleanlab is not installed.
     """
     rank = require("cleanlab.rank", "audit")
     scores = np.full(cells.given.shape, np.nan)
     for column in range(cells.given.shape[1]):
-        rows = np.flatnonzero(cells.known[:, column])
+        rows = np.flatnonzero(cells.mask[:, column])
         if len(rows) == 0:
             continue
         p = cells.probabilities[rows, column]
@@ -67,17 +62,3 @@ def self_confidence(cells: Cells, *, adjusted: bool = False) -> Floats:
         )
         scores[rows, column] = 1.0 - quality
     return scores
-
-
-def normalized_margin(cells: Cells) -> Floats:
-    """How far another label of the record stands above the given one, (N, K).
-
-    Of a given positive: the best policy that is not given, minus this one; of a given negative: this policy minus the
-    weakest that is given, or minus its complement where none is.
-    """
-    p = np.where(cells.known, cells.probabilities, np.nan)
-    rival = np.where(cells.known & ~cells.given, cells.probabilities, -np.inf).max(axis=1, keepdims=True)
-    weakest = np.where(cells.known & cells.given, cells.probabilities, np.inf).min(axis=1, keepdims=True)
-    rival = np.where(np.isfinite(rival), rival, 1.0 - p)
-    weakest = np.where(np.isfinite(weakest), weakest, 1.0 - p)
-    return np.where(cells.given, rival - p, p - weakest)

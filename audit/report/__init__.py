@@ -1,1 +1,1 @@
-"""The audit report."""
+"""The audit report: its tables (`audit_tables`), its page (`write_audit_page`), and the retraining comparison (`retrain`)."""

@@ -10,7 +10,7 @@ _SCALE = ["#f3f5f7", "#08306b"]
 
 
 def share_chart(rows: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
-    """A share per row with its interval; `rows` have title, value, low, high and `of`, what it is a share of."""
+    """One share per row with its interval; `rows` have title, value, low, high and `of`, the total."""
     alt = require("altair", "train")
     data = alt.Data(values=[dict(row) for row in rows])
     y = alt.Y("title:N", sort=None, title=None, axis=alt.Axis(labelLimit=280))
@@ -29,16 +29,16 @@ def share_chart(rows: Sequence[Mapping[str, Any]], axis: str) -> dict[str, Any]:
 
 
 def count_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Bars of errors found per policy, stacked by cause; `rows` have title, cause and count."""
+    """Bars of errors per policy, stacked by queue; `rows` have title, cause and count."""
     alt = require("altair", "train")
     bars = alt.Chart(alt.Data(values=[dict(row) for row in rows])).mark_bar()
     encoded = bars.encode(
         y=alt.Y("title:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
         x=alt.X("sum(count):Q", title="Labels changed", axis=alt.Axis(tickMinStep=1, format=",d")),
-        color=alt.Color("cause:N", title="Looked at as", scale=alt.Scale(scheme="tableau10")),
+        color=alt.Color("cause:N", title="Queue", scale=alt.Scale(scheme="tableau10")),
         tooltip=[
             alt.Tooltip("title:N", title="Policy"),
-            alt.Tooltip("cause:N", title="Looked at as"),
+            alt.Tooltip("cause:N", title="Queue"),
             alt.Tooltip("count:Q", format=",", title="Changed"),
         ],
     )
@@ -47,7 +47,7 @@ def count_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def grid_chart(rows: Sequence[Mapping[str, Any]], *, value: str, legend: str, share: bool) -> dict[str, Any]:
-    """Heat map; `rows` have row, column, the value, and `cells`, how many it rests on."""
+    """Heat map; `rows` have row, column, the value, and `cells`, the number it is based on."""
     alt = require("altair", "train")
     style = ".0%" if share else ",d"
     most = max((float(row[value]) for row in rows), default=0.0)

@@ -3,8 +3,9 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.display import visible
 from ...data.taxonomy import Taxonomy
@@ -17,6 +18,9 @@ from ..storage.store import Scan
 from .charts import count_chart, grid_chart, share_chart
 from .tables import Reliability, Tables
 
+if TYPE_CHECKING:  # it imports torch
+    from .retrain import RetrainComparison
+
 _SHOWN_CHANGES = 100
 _SHOWN_ANNOTATORS = 30
 _LEAST_CELLS = 5
@@ -25,16 +29,59 @@ CAUSE_TITLES = {
     "missing_positive": "Missing positive",
     "confused_pair": "Confused pair",
     "contradicting_duplicates": "Contradicting near-duplicates",
-    "annotator_disagreement": "Disagreement of annotators",
-    "annotator_drift": "Drift of an annotator",
+    "annotator_disagreement": "Annotators disagree",
+    "annotator_drift": "Annotator drift",
     "control": "Random control",
-    "planted": "Planted",
-    "none": "Near-duplicate",
+    "gold": "Gold item",
+    "none": "Exact duplicate",
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A figure at the top of the page, with its interval or a remark."""
+
+    name: str
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyErrors:
+    """Labels of a policy that were removed and added."""
+
+    title: str
+    removed: int
+    added: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Records where one policy was removed and another added."""
+
+    removed: str
+    added: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChange:
+    """A changed cell as the page lists it: everything cut to a length and safe to show."""
+
+    record: str
+    policy: str
+    old: str
+    new: str
+    cause: str
+    reviewers: str
+    at: str
+    duplicate_of: str
+    comments: tuple[str, ...]
+    text: str
+
+
 class _Titles(dict[str, str]):
-    """Titles by policy; one that only answers to an earlier scan know goes by its id."""
+    """Titles by policy; a policy that only occurs in answers to an earlier scan is shown by its id."""
 
     def __missing__(self, policy: str) -> str:
         return policy
@@ -47,12 +94,12 @@ def write_audit_page(
     tables: Tables,
     *,
     title: str,
-    retraining: Mapping[str, Any] | None = None,
+    retraining: "RetrainComparison | None" = None,
 ) -> None:
-    """Write the report; what merchants, annotators and reviewers wrote is bounded, escaped and cannot hide or reorder text.
+    """Write the report; text by merchants, annotators and reviewers is cut, escaped and cannot hide or reorder other text.
 
-    :param retraining: what `retrain` gave, if it was asked for.
-    :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
+    :param retraining: the result of `retrain`, if it was run.
+    :raises StorageError: if the disk is full or not writable; `path` is then unchanged.
     """
     titles = _Titles((policy.id, policy.title) for policy in scan.taxonomy.policies)
     estimates = tables.estimates
@@ -63,7 +110,7 @@ def write_audit_page(
         "answers": len(answers),
         "tables": tables,
         "estimates": estimates,
-        "cards": _cards(tables),
+        "headlines": _headlines(tables),
         "causes": CAUSE_TITLES,
         "queues": [(CAUSE_TITLES[queue.cause], queue) for queue in estimates.queues],
         "reviewers": [(visible(row.reviewer, 60), row) for row in estimates.reviewers],
@@ -73,8 +120,8 @@ def write_audit_page(
         "annotators": len({row.annotator for row in tables.reliability}),
         "errors": _errors(tables.changes, titles),
         "swaps": [
-            {"gone": titles[a], "new": titles[b], "count": count}
-            for (a, b), count in sorted(tables.swaps.items(), key=lambda pair: -pair[1])
+            Confusion(titles[old], titles[new], count)
+            for (old, new), count in sorted(tables.swaps.items(), key=lambda pair: -pair[1])
         ],
         "annotator_factors": _annotator_factors(scan),
         "changes": [
@@ -83,49 +130,45 @@ def write_audit_page(
         "hidden_changes": max(len(tables.changes) - _SHOWN_CHANGES, 0),
         "disputed": [(visible(record, 120), titles[policy]) for record, policy in tables.disputed],
         "retraining": retraining,
-        "data": [(visible(name, 300), digest) for name, digest in scan.about.get("files", {}).items()],
+        "data": [(visible(name, 300), digest) for name, digest in scan.summary.files.items()],
     }
     write_page(path, "audit_report.html.j2", context, specs=specs, titles=titles, package=__package__)
 
 
-def _cards(tables: Tables) -> list[dict[str, str]]:
+def _headlines(tables: Tables) -> list[Headline]:
     estimates = tables.estimates
-    left = estimates.remaining
-    cards = [
-        {"name": "Cells decided", "value": f"{estimates.decided:,}", "interval": ""},
-        {"name": "Wrong labels among them", "value": f"{estimates.wrong:,}", "interval": ""},
-        {
-            "name": "Errors left, by p_label_error",
-            "value": f"{estimates.expected_left:,.0f}" if left else "–",
-            "interval": "as far as borne out",
-        },
-        {
-            "name": "Errors left, by controls",
-            "value": f"{left.left.point:,.0f}" if left else "–",
-            "interval": f"{left.left.low:,.0f} to {left.left.high:,.0f}" if left else "answer controls first",
-        },
-        _alpha_card("Agreement of reviewers (alpha)", tables.reviewers),
-        _alpha_card("Labels and reviewers (alpha)", tables.with_labels),
-        {
-            "name": "Disputed",
-            "value": f"{len(tables.disputed):,}",
-            "interval": "wait for adjudication" if tables.disputed else "",
-        },
+    remaining = estimates.remaining
+    left = remaining.left if remaining else None
+    return [
+        Headline("Cells decided", f"{estimates.decided:,}"),
+        Headline("Wrong labels among them", f"{estimates.wrong:,}"),
+        Headline(
+            "Errors left, expected by the scan",
+            f"{estimates.expected_left:,.0f}" if left else "–",
+            "scaled by the errors found",
+        ),
+        Headline(
+            "Errors left, from random controls",
+            f"{left.point:,.0f}" if left else "–",
+            f"{left.low:,.0f} to {left.high:,.0f}" if left else "no control is answered yet",
+        ),
+        _alpha_headline("Agreement of reviewers (alpha)", tables.reviewers),
+        _alpha_headline("Labels and reviewers (alpha)", tables.with_labels),
+        Headline("Disputed", f"{len(tables.disputed):,}", "wait for adjudication" if tables.disputed else ""),
     ]
-    return cards
 
 
-def _alpha_card(name: str, found: Agreement) -> dict[str, str]:
+def _alpha_headline(name: str, found: Agreement) -> Headline:
     alpha = found.alpha
     if math.isnan(alpha.point):
-        return {"name": name, "value": "–", "interval": f"{found.cells} cells"}
-    return {"name": name, "value": f"{alpha.point:.2f}", "interval": f"{alpha.low:.2f} to {alpha.high:.2f}"}
+        return Headline(name, "–", f"{found.cells} cells")
+    return Headline(name, f"{alpha.point:.2f}", f"{alpha.low:.2f} to {alpha.high:.2f}")
 
 
 def _agreements(tables: Tables, titles: Mapping[str, str]) -> list[tuple[str, Agreement]]:
     rows = [
-        ("Reviewers, cells that two or more judged", tables.reviewers),
-        ("Given labels and reviewers, on cells met as controls", tables.with_labels),
+        ("Reviewers, on cells with two or more votes", tables.reviewers),
+        ("Labels in the data and reviewers, on random controls", tables.with_labels),
         ("Annotators, on near-duplicates that several labelled", tables.annotators),
     ]
     by_policy = sorted(tables.reviewers_by_policy.items(), key=lambda pair: -pair[1].cells)
@@ -138,34 +181,31 @@ def _agreements(tables: Tables, titles: Mapping[str, str]) -> list[tuple[str, Ag
 def _worst_reliability(
     rows: Sequence[Reliability], titles: Mapping[str, str]
 ) -> list[tuple[str, str, Reliability]]:
-    """Cells of the annotator x policy table, least surely right first; those with nothing wrong are left out."""
+    """Cells of the annotator x policy table with a wrong label, the least reliable first."""
     found = [row for row in rows if row.right.point < 1.0]
     found.sort(key=lambda row: (row.right.high, row.right.point))
     return [(visible(row.annotator, 60), titles[row.policy], row) for row in found[:_SHOWN_ANNOTATORS]]
 
 
-def _errors(changes: Sequence[Change], titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Per policy: labels taken away and added, most first."""
-    taken = Counter(change.policy for change in changes if not change.new)
+def _errors(changes: Sequence[Change], titles: Mapping[str, str]) -> list[PolicyErrors]:
+    """Labels removed and added for each policy, the most first."""
+    removed = Counter(change.policy for change in changes if not change.new)
     added = Counter(change.policy for change in changes if change.new)
     return [
-        {"title": titles[policy], "taken": taken[policy], "added": added[policy]}
-        for policy, _ in (taken + added).most_common()
+        PolicyErrors(titles[policy], removed[policy], added[policy])
+        for policy, _ in (removed + added).most_common()
     ]
 
 
 def _annotator_factors(scan: Scan) -> list[tuple[str, float]]:
-    """How many times as often as the average each annotator errs, as the scan's model saw it; the worst first."""
-    factors = scan.about.get("annotators") or {}
-    ranked = sorted(factors.items(), key=lambda pair: -pair[1])
-    return [
-        (visible(name or "(nobody named)", 60), float(factor)) for name, factor in ranked[:_SHOWN_ANNOTATORS]
-    ]
+    """Errors of each annotator over the average, as the scan estimated them; the most first."""
+    ranked = sorted(scan.summary.annotator_factors.items(), key=lambda pair: -pair[1])
+    return [(visible(name or "(unnamed)", 60), float(factor)) for name, factor in ranked[:_SHOWN_ANNOTATORS]]
 
 
 def _shown_change(
     change: Change, scan: Scan, answers: Sequence[Answer], titles: Mapping[str, str]
-) -> dict[str, Any]:
+) -> ShownChange:
     fields = scan.record(change.record).fields
     pages = fields.get("pages") or [{"text": fields.get("text") or ""}]
     text = "\n".join(
@@ -174,31 +214,31 @@ def _shown_change(
         if part
     )
     comments = [answer.comment for answer in answers if answer.number in change.answers and answer.comment]
-    return {
-        "record": visible(change.record, 120),
-        "policy": titles[change.policy],
-        "old": {True: "has it", False: "has it not", None: "nobody judged"}[change.old],
-        "new": "has it" if change.new else "has it not",
-        "cause": CAUSE_TITLES[change.cause or "none"],
-        "reviewers": ", ".join(visible(name, 60) for name in change.reviewers),
-        "at": change.at[:16].replace("T", " "),
-        "duplicate_of": visible(change.duplicate_of, 120) if change.duplicate_of else "",
-        "comments": [visible(comment, 300) for comment in comments],
-        "text": visible(text, 700),
-    }
+    return ShownChange(
+        record=visible(change.record, 120),
+        policy=titles[change.policy],
+        old={True: "has it", False: "doesn't have it", None: "unlabelled"}[change.old],
+        new="has it" if change.new else "doesn't have it",
+        cause=CAUSE_TITLES[change.cause or "none"],
+        reviewers=", ".join(visible(name, 60) for name in change.reviewers),
+        at=change.at[:16].replace("T", " "),
+        duplicate_of=visible(change.duplicate_of, 120) if change.duplicate_of else "",
+        comments=tuple(visible(comment, 300) for comment in comments),
+        text=visible(text, 700),
+    )
 
 
 def _specs(tables: Tables, titles: Mapping[str, str]) -> dict[str, Any]:
-    """Charts by their name in the page; those without data are left out."""
+    """Charts by their name on the page; those without data are left out."""
     queues = [
         {"title": CAUSE_TITLES[queue.cause], "of": queue.decided} | _share(queue.precision)
         for queue in tables.estimates.queues
         if queue.decided
     ]
     reviewers = [
-        {"title": visible(row.reviewer, 40), "of": row.planted} | _share(row.accuracy)
+        {"title": visible(row.reviewer, 40), "of": row.gold} | _share(row.accuracy)
         for row in tables.estimates.reviewers
-        if row.planted
+        if row.gold
     ]
     errors = [
         {"title": titles[policy], "cause": CAUSE_TITLES[cause], "count": count}
@@ -206,14 +246,14 @@ def _specs(tables: Tables, titles: Mapping[str, str]) -> dict[str, Any]:
     ]
     grid = _grid(tables.reliability, titles)
     swaps = [
-        {"row": titles[a], "column": titles[b], "count": count, "cells": count}
-        for (a, b), count in tables.swaps.items()
+        {"row": titles[old], "column": titles[new], "count": count, "cells": count}
+        for (old, new), count in tables.swaps.items()
     ]
     specs: dict[str, Any] = {}
     if queues:
-        specs["spec-queues"] = share_chart(queues, "Wrong labels among those decided")
+        specs["spec-queues"] = share_chart(queues, "Share of decided labels that were wrong")
     if reviewers:
-        specs["spec-reviewers"] = share_chart(reviewers, "Right answers on planted items")
+        specs["spec-reviewers"] = share_chart(reviewers, "Share of correct answers on gold items")
     if errors:
         specs["spec-errors"] = count_chart(errors)
     if grid:
@@ -246,5 +286,5 @@ def _share(interval: Interval) -> dict[str, float]:
 
 
 def page_title(taxonomy: Taxonomy, records: int) -> str:
-    """What the report calls itself."""
+    """The title of the report."""
     return f"Label audit of {records:,} records, {len(taxonomy)} policies"

@@ -1,4 +1,4 @@
-"""What an audit has shown, as plain tables: the material of its report."""
+"""The results of an audit as plain tables, from which its report is made."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,17 +8,17 @@ from ..apply.provenance import Change, changes
 from ..estimation.agreement import Agreement, agreement, by_policy
 from ..estimation.estimates import Estimates, Estimator
 from ..estimation.intervals import Interval, share_interval
+from ..estimation.outcomes import latest_answers, outcomes, standing_answers
 from ..estimation.stopping import StopRule
-from ..estimation.verdicts import Cell, latest_answers, standing, verdicts
-from ..storage.items import Answer, Item
+from ..storage.items import Answer, Cell, Item
 from ..storage.store import Scan
 
-_NOBODY = ""
+_UNNAMED = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Labels of one annotator for one policy that were looked at: `decided`, and the share that was right."""
+    """Reviewed labels of one annotator for one policy: the number `decided`, and the share that was right."""
 
     annotator: str
     policy: str
@@ -28,7 +28,7 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A reviewer's day: answers, and the median seconds between showing and answering."""
+    """A reviewer's day: number of answers, and the median seconds from showing to answering."""
 
     reviewer: str
     day: str
@@ -38,8 +38,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All tables. `swaps`: (policy taken away, policy given) of one record -> how often. `duplicate_groups`: groups of more
-    than one record; `contradictions`: decided and all items whose near-duplicates carry another label."""
+    """All tables. `swaps`: (policy removed, policy added) in one record -> how often. `duplicate_groups`: groups of more than one
+    record; `contradictions`: number of decided items and of all items whose near-duplicates have another label;
+    `by_duplicate`: changes of cells whose exact duplicate was answered."""
 
     estimates: Estimates
     changes: tuple[Change, ...]
@@ -55,19 +56,19 @@ class Tables:
     duplicate_groups: int
     duplicate_records: int
     contradictions: tuple[int, int]
-    by_twin: int
+    by_duplicate: int
     disputed: tuple[Cell, ...]
 
 
 def audit_tables(scan: Scan, answers: Sequence[Answer], rule: StopRule | None = None) -> Tables:
-    """Read scan and answers once and count everything."""
+    """All tables of a scan and its answers."""
     items = [item for _, item in scan.items()]
     found = changes(scan, answers)
     votes = _votes(answers)
-    decisions = verdicts(answers)
-    decided = {cell: verdict.holds for cell, verdict in decisions.items() if verdict.holds is not None}
+    by_cell = outcomes(answers)
+    decided = {cell: outcome.holds for cell, outcome in by_cell.items() if outcome.holds is not None}
     data = _Data(scan)
-    contradicting = {(i.record, i.policy) for i in items if i.cause == "contradicting_duplicates"}
+    contradicting = {item.cell for item in items if item.cause == "contradicting_duplicates"}
     sizes = Counter(data.groups.values())
     return Tables(
         estimates=Estimator(items).estimate(answers, rule),
@@ -84,13 +85,13 @@ def audit_tables(scan: Scan, answers: Sequence[Answer], rule: StopRule | None = 
         duplicate_groups=sum(size > 1 for size in sizes.values()),
         duplicate_records=sum(size for size in sizes.values() if size > 1),
         contradictions=(len(contradicting & decided.keys()), len(contradicting)),
-        by_twin=sum(change.twin_of is not None for change in found),
-        disputed=tuple(cell for cell, verdict in decisions.items() if verdict.disputed),
+        by_duplicate=sum(change.duplicate_of is not None for change in found),
+        disputed=tuple(cell for cell, outcome in by_cell.items() if outcome.disputed),
     )
 
 
 class _Data:
-    """Of the scanned records what the tables need: near-duplicate group, annotator and labels."""
+    """What the tables need of the scanned records: near-duplicate group, annotator and labels."""
 
     def __init__(self, scan: Scan) -> None:
         self.groups: dict[str, int] = {}
@@ -100,15 +101,15 @@ class _Data:
         self.policies = scan.taxonomy.ids
         for stored in scan.records():
             self.groups[stored.id] = stored.duplicates
-            self.annotator[stored.id] = str(stored.fields.get("annotator") or _NOBODY)
+            self.annotator[stored.id] = str(stored.fields.get("annotator") or _UNNAMED)
             self.labels[stored.id] = frozenset(stored.fields.get("labels") or ())
             self.unknown[stored.id] = frozenset(stored.fields.get("unknown") or ())
 
     def annotators_votes(self) -> Iterable[list[bool]]:
-        """Labels that different annotators gave to near-duplicates, policy by policy."""
+        """For each group of near-duplicates and each policy, the labels by different annotators."""
         members: dict[int, dict[str, str]] = defaultdict(dict)
         for record, group in self.groups.items():
-            if self.annotator[record] != _NOBODY:
+            if self.annotator[record] != _UNNAMED:
                 members[group].setdefault(self.annotator[record], record)
         for records in members.values():
             if len(records) > 1:
@@ -121,10 +122,10 @@ class _Data:
 
 
 def _votes(answers: Sequence[Answer]) -> dict[Cell, list[bool]]:
-    """Of each cell the latest opinion of each reviewer; who adjudicates has seen the others' and is left out."""
+    """The latest vote of each reviewer on each cell, without adjudications, which are not independent."""
     by_cell: dict[Cell, list[Answer]] = defaultdict(list)
-    for answer in standing(answers):
-        by_cell[answer.record, answer.policy].append(answer)
+    for answer in standing_answers(answers):
+        by_cell[answer.cell].append(answer)
     votes = {}
     for cell, given in by_cell.items():
         own = {
@@ -139,28 +140,26 @@ def _votes(answers: Sequence[Answer]) -> dict[Cell, list[bool]]:
 def _controls_with_labels(
     items: Iterable[Item], decided: Mapping[Cell, bool | None], answers: Sequence[Answer]
 ) -> list[list[bool]]:
-    """Label and verdict of each cell that was met as a control: those met as suspects are the worst there are, and say
-    nothing of the rest."""
-    met: dict[Cell, object] = {}
-    for answer in standing(answers):
-        met.setdefault((answer.record, answer.policy), answer.shown.get("cause", "control"))
+    """Label and outcome of each cell that was reviewed as a control. Cells reviewed as suspects are the most doubtful ones and not
+    representative of the rest."""
+    first: dict[Cell, object] = {}
+    for answer in standing_answers(answers):
+        first.setdefault(answer.cell, answer.shown.get("cause", "control"))
     return [
-        [item.given, bool(decided[cell])]
+        [item.given, bool(decided[item.cell])]
         for item in items
-        if item.cause == "control"
-        and (cell := (item.record, item.policy)) in decided
-        and met.get(cell) == "control"
+        if item.cause == "control" and item.cell in decided and first.get(item.cell) == "control"
     ]
 
 
 def _reliability(
     data: _Data, decided: Mapping[Cell, bool | None], items: Iterable[Item]
 ) -> tuple[Reliability, ...]:
-    planted = {(item.record, item.policy) for item in items if item.cause == "planted"}
+    gold = {item.cell for item in items if item.cause == "gold"}
     counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for (record, policy), holds in decided.items():
-        annotator = data.annotator.get(record, _NOBODY)
-        if annotator == _NOBODY or (record, policy) in planted or policy in data.unknown[record]:
+        annotator = data.annotator.get(record, _UNNAMED)
+        if annotator == _UNNAMED or (record, policy) in gold or policy in data.unknown[record]:
             continue
         count = counts[annotator, policy]
         count[0] += 1
@@ -172,11 +171,11 @@ def _reliability(
 
 
 def _swaps(found: Iterable[Change]) -> dict[tuple[str, str], int]:
-    taken: dict[str, list[str]] = defaultdict(list)
-    given: dict[str, list[str]] = defaultdict(list)
+    removed: dict[str, list[str]] = defaultdict(list)
+    added: dict[str, list[str]] = defaultdict(list)
     for change in found:
-        (given if change.new else taken)[change.record].append(change.policy)
-    return Counter((a, b) for record, gone in taken.items() for a in gone for b in given[record])
+        (added if change.new else removed)[change.record].append(change.policy)
+    return Counter((old, new) for record, gone in removed.items() for old in gone for new in added[record])
 
 
 def _pace(answers: Sequence[Answer]) -> tuple[Pace, ...]:
@@ -191,5 +190,5 @@ def _pace(answers: Sequence[Answer]) -> tuple[Pace, ...]:
 
 
 def touched_records(answers: Sequence[Answer]) -> set[str]:
-    """Records that the audit touched: somebody's word stands on one of their cells."""
-    return {record for record, _ in verdicts(answers)}
+    """Records that the audit touched: one of their cells has an outcome."""
+    return {record for record, _ in outcomes(answers)}

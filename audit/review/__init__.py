@@ -1,1 +1,1 @@
-"""Reviewing items, in the terminal or in a browser."""
+"""Reviewing items, in the terminal (`tui`) or in a browser (`web`); `Session` is what both use."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from ...data.records.record import Record, record_from
 from ...data.taxonomy import Policy
-from ..storage.items import AnswerKind, Item, Reason, Stage, Verdict
+from ..estimation.outcomes import Outcome
+from ..storage.items import Answer, Item, Reason, Stage
 from ..storage.store import Scan
-from .exact_duplicates import Twins
+from .exact_duplicates import ExactDuplicates
 from .excerpt import PART, Excerpt, excerpt
 from .highlights import Evidence, Highlights
 from .marking import Mark, differences, passages, policy_words, quotes
@@ -17,27 +18,27 @@ from .marking import Mark, differences, passages, policy_words, quotes
 
 @dataclass(frozen=True, slots=True)
 class Pane:
-    """One text: what it is called, where it comes from, and what is marked in it."""
+    """One text: its record and what is marked in it."""
 
     record: Record
     marks: tuple[Mark, ...]
 
     def excerpt(self, start: int | None = None, length: int = PART) -> Excerpt:
-        """The part from `start` on, or around what is marked."""
+        """The part from `start` on, or the part around the marks."""
         return excerpt(self.record.text, self.marks, headings=self.headings(), start=start, length=length)
 
     def headings(self) -> dict[int, str]:
-        """Where pages and fields begin, and what they are; nothing for a record of one piece."""
+        """Where each page or field begins, and its name; empty for a record with only one."""
         parts = self.record.parts
         return {part.start: part.url or part.name for part in parts} if len(parts) > 1 else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One item as it is asked: texts and the policy, nothing of what anybody thinks of it.
+    """One item as it is asked: texts and the policy, without any opinion or label.
 
-    `panes`: the record's text and, where near-duplicates contradict each other, the other one's. `twins`: ids of
-    records with the same words, which the answer also settles. `since`: when it was shown, by the monotonic clock.
+    `panes`: the record's text and, where near-duplicates contradict each other, that of the other one. `exact_duplicates`: ids
+    of records with the same words, which the answer also applies to. `since`: when it was shown, by the monotonic clock.
     """
 
     number: int
@@ -45,11 +46,11 @@ class Card:
     item: Item
     policy: Policy
     panes: tuple[Pane, ...]
-    twins: tuple[str, ...]
+    exact_duplicates: tuple[str, ...]
     since: float = field(default_factory=time.monotonic, compare=False)
 
     def shown(self) -> dict[str, object]:
-        """What the journal keeps of it."""
+        """What the journal notes about it."""
         parts = [pane.excerpt() for pane in self.panes]
         return {
             "item": self.number,
@@ -57,48 +58,38 @@ class Card:
             "blind": self.stage != "adjudication",
             "text": hashlib.sha256(self.panes[0].record.text.encode("utf-8", "surrogatepass")).hexdigest(),
             "parts": [[part.start, part.end] for part in parts],
-            "twins": list(self.twins),
+            "exact_duplicates": list(self.exact_duplicates),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
-    """One answer on the cell, for who may see it."""
-
-    reviewer: str
-    answer: AnswerKind
-    stage: Stage
-    at: str
-    comment: str
-
-
-@dataclass(frozen=True, slots=True)
 class Reveal:
-    """What is shown after the answer, or at once to who adjudicates.
+    """What is shown after the answer, or before it in an adjudication.
 
-    `panes`: the texts again, with the quotes that annotators gave for the label. `other_policy`: the one that may have been meant.
+    `panes`: the texts again, with the quotes that annotators gave for the label. `other_policy`: the one that may be meant
+    instead. `answers`: the standing answers on the cell.
     """
 
     given: bool
-    opinion: float
+    model_probability: float
     cause: str
     reasons: tuple[Reason, ...]
     other_policy: Policy | None
-    opinions: tuple[Opinion, ...]
-    verdict: Verdict | None
+    answers: tuple[Answer, ...]
+    outcome: Outcome | None
     panes: tuple[Pane, ...]
 
 
 class CardMaker:
-    """Makes cards of a scan's items."""
+    """Makes the cards of a scan's items."""
 
     def __init__(self, scan: Scan, evidence: Evidence | None = None) -> None:
         self._scan = scan
         self._highlights = None if evidence is None else Highlights(evidence)
-        self._twins = Twins(scan)
+        self._exact_duplicates = ExactDuplicates(scan)
 
     def close(self) -> None:
-        """Search for no more evidence."""
+        """Stop searching for evidence."""
         if self._highlights is not None:
             self._highlights.close()
 
@@ -112,11 +103,11 @@ class CardMaker:
         if len(panes) > 1:
             marks = differences(*(pane.record.text for pane in panes))
             panes = [_with(pane, more) for pane, more in zip(panes, marks, strict=True)]
-        twins = self._twins.of(self._scan.record(item.record))
-        return Card(number, stage, item, policy, tuple(panes), tuple(twins))
+        duplicates = self._exact_duplicates.of(self._scan.record(item.record))
+        return Card(number, stage, item, policy, tuple(panes), tuple(duplicates))
 
     def prepare(self, item: Item) -> None:
-        """Begin to search for the evidence of an item that comes soon."""
+        """Start searching for the evidence of an upcoming item."""
         if self._highlights is not None:
             for record in self._records(item):
                 self._highlights.search(record.id, record.text, item.policy)
@@ -128,12 +119,12 @@ class CardMaker:
         return [record_from(self._scan.record(each).fields, self._scan.taxonomy) for each in ids]
 
     def policy(self, policy_id: str) -> Policy:
-        """The policy of an id."""
+        """The policy with that id."""
         taxonomy = self._scan.taxonomy
         return taxonomy.policies[taxonomy.index(policy_id)]
 
     def with_quotes(self, card: Card) -> tuple[Pane, ...]:
-        """The panes with what annotators quoted for the policy: only after the answer, since only a given label has quotes."""
+        """The panes with the annotators' quotes for the policy. Only for after the answer: only a given label has quotes."""
         given = [
             quotes(pane.record.text, pane.record.evidence.get(card.item.policy, ())) for pane in card.panes
         ]

@@ -1,8 +1,8 @@
-"""Records that one answer settles together.
+"""Records that one answer decides together.
 
-Near-duplicates that are merely alike may differ in the one sentence that decides ("nicotine free"), so an answer is carried
-over only to records of the same near-duplicate group with the very same words: case, width, punctuation, invisible characters
-and white space apart. The reviewer is told how many they are, and the journal notes which.
+Near-duplicates may differ in the one sentence that matters ("nicotine free"), so an answer applies only to records of the
+same near-duplicate group with exactly the same words, ignoring case, width, punctuation, invisible characters and white space.
+The reviewer sees how many there are, and the journal notes which.
 """
 
 from collections import OrderedDict
@@ -14,8 +14,8 @@ from ..storage.store import Scan, StoredRecord
 _GROUPS_KEPT = 256
 
 
-class Twins:
-    """Finds a record's twins; remembers the groups asked for last."""
+class ExactDuplicates:
+    """Finds a record's exact duplicates; remembers the groups asked for last."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
@@ -28,20 +28,15 @@ class Twins:
             group = self._groups[record.duplicates] = self._read(record.duplicates)
             if len(self._groups) > _GROUPS_KEPT:
                 self._groups.popitem(last=False)
-        return [twin for twin in group.get(record.id, ()) if twin != record.id]
+        return [other for other in group.get(record.id, ()) if other != record.id]
 
     def _read(self, number: int) -> dict[str, list[str]]:
-        """For each id of the group the ids with the same words; nothing for a record that is alone."""
-        ids = [
-            row[0]
-            for row in self._scan.database.execute(
-                "SELECT id FROM records WHERE duplicates = ? ORDER BY row", (number,)
-            )
-        ]
+        """For each id of the group the ids with the same words; empty for a record that is alone."""
+        ids = self._scan.group(number)
         if len(ids) < 2:
             return {}
         same: dict[str, list[str]] = {}
         for record_id in ids:
             text = record_from(self._scan.record(record_id).fields, None).text
             same.setdefault(" ".join(words(text)), []).append(record_id)
-        return {record_id: twins for twins in same.values() for record_id in twins}
+        return {record_id: group for group in same.values() for record_id in group}

@@ -1,4 +1,4 @@
-"""The part of a text to show: all of a short one, of a long one the part around what is marked."""
+"""The part of a text to show: all of a short text, the part around the marks of a long one."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +29,9 @@ def excerpt(
     start: int | None = None,
     length: int = PART,
 ) -> Excerpt:
-    """The part that begins at `start`, or the one around what is marked.
+    """The part that begins at `start`, or the part around the marks.
 
-    :param headings: what to say before which character.
+    :param headings: heading by the index of the character that it precedes.
     """
     if start is None:
         start = _best_start(text, marks, length)
@@ -50,8 +50,8 @@ def _best_start(text: str, marks: Sequence[Mark], length: int) -> int:
 
 
 def _wanted(marks: Sequence[Mark]) -> Iterator[list[Mark]]:
-    """Marks to begin at, the best first. A model that has found nothing points at anything, and it may not have read to
-    the end: its passage counts before words of the policy only if it holds one."""
+    """Marks to begin at, the best first. A model that finds no violation still points at some passage, and it may not have read
+    to the end: its passage takes precedence over words of the policy only if it contains one."""
     of_kind: dict[Kind, list[Mark]] = {kind: [] for kind in ("quote", "differs", "evidence", "word")}
     for mark in sorted(marks):
         of_kind[mark.kind].append(mark)
@@ -68,7 +68,7 @@ def _wanted(marks: Sequence[Mark]) -> Iterator[list[Mark]]:
 
 
 def _densest(marks: Sequence[Mark], width: int) -> int:
-    """Start of the mark from which on most marks lie within `width` characters; the first of several."""
+    """Start of the mark that has the most marks within `width` characters after it; the first of several."""
     best, start, last = 0, marks[0].start, 0
     for first, mark in enumerate(marks):
         while last < len(marks) and marks[last].end <= mark.start + width:
@@ -79,7 +79,7 @@ def _densest(marks: Sequence[Mark], width: int) -> int:
 
 
 def _line_start(text: str, near: int) -> int:
-    """A place to begin that is not inside a word, if there is one close by."""
+    """A place to begin that is not inside a word, if there is one nearby."""
     for sign in ("\n", " "):
         if (at := text.rfind(sign, max(0, near - 200), near)) >= 0:
             return at + 1

@@ -1,21 +1,21 @@
-"""The model's passages, searched one item ahead while the reviewer reads: for a long text it takes seconds."""
+"""The model's passages, searched one item ahead while the reviewer reads: a long text takes seconds."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 Evidence = Callable[[str, str], Sequence[tuple[int, int]]]
-"""Gives, for a text and a policy id, the passages (start, end) that a model would point at, whatever it thinks of them."""
+"""Returns, for a text and a policy id, the passages (start, end) that speak most for the policy, even if the model does not find it."""
 
 _KEPT = 32
-# A screen never waits longer; the passages are then there after the answer.
-_PATIENCE_SECONDS = 0.5
+# A screen never waits longer; the passages then appear after the answer.
+_WAIT_SECONDS = 0.5
 
 Passages = Sequence[tuple[int, int]]
 
 
 class Highlights:
-    """Remembers the passages of the last few texts; searches in a thread of its own, one text at a time."""
+    """Remembers the passages of the last few texts; searches in a background thread, one text at a time."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -23,14 +23,14 @@ class Highlights:
         self._found: OrderedDict[tuple[str, str], Future[Passages]] = OrderedDict()
 
     def passages(self, record: str, text: str, policy: str) -> Passages:
-        """The passages of a record's text; none while a long search is still under way."""
+        """The passages of a record's text; none while a long search is still running."""
         try:
-            return self.search(record, text, policy).result(timeout=_PATIENCE_SECONDS)
+            return self.search(record, text, policy).result(timeout=_WAIT_SECONDS)
         except TimeoutError:
             return ()
 
     def search(self, record: str, text: str, policy: str) -> "Future[Passages]":
-        """Begin to search a record's text, unless that is under way or done."""
+        """Start searching a record's text, unless that has already been started."""
         key = record, policy
         if key not in self._found:
             self._found[key] = self._worker.submit(self._evidence, text, policy)
@@ -39,5 +39,5 @@ class Highlights:
         return self._found[key]
 
     def close(self) -> None:
-        """Search no further."""
+        """Stop searching."""
         self._worker.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What to mark in a text: passages that the model points at, quotes of people, words of the policy, differences."""
+"""What to mark in a text: the model's passages, annotators' quotes, words of the policy, differences."""
 
 import re
 from collections import Counter
@@ -13,8 +13,8 @@ from ...core.display import visible_line, visible_pieces
 from ...data.taxonomy import Policy, Taxonomy
 
 Kind = Literal["evidence", "quote", "word", "differs"]
-"""`evidence`: the model's passage; `quote`: a person's; `word`: a word of the policy's definition; `differs`: the near-duplicate
-does not have it."""
+"""`evidence`: the model's passage; `quote`: an annotator's; `word`: a word of the policy's definition; `differs`: not in the
+near-duplicate."""
 
 _MOST_WORDS = 2_000
 _MOST_TRIED = 20_000
@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A range of a text, in characters, and why it is marked."""
+    """A range of characters in a text, and why it is marked."""
 
     start: int
     end: int
@@ -39,8 +39,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece to show: its text, the kinds of its marks, whether it is a symbol for something unseen, and whether it is no text
-    of the merchant at all but the heading of a page or field."""
+    """A piece to show: its text, the kinds of its marks, whether it is a symbol for an invisible character, and whether it is
+    the heading of a page or field and not the merchant's text."""
 
     text: str
     kinds: tuple[Kind, ...] = ()
@@ -51,7 +51,7 @@ class Segment:
 def segments(
     text: str, start: int, end: int, marks: Iterable[Mark], headings: Mapping[int, str] | None = None
 ) -> list[Segment]:
-    """`text[start:end]` cut wherever a mark begins or ends, made inert, with headings before their places."""
+    """`text[start:end]`, cut where marks begin or end, made safe to show, with the headings in their places."""
     headings = headings or {}
     inside = [mark for mark in marks if mark.start < end and mark.end > start]
     cuts = {start, end, *(place for place in headings if start <= place < end)}
@@ -75,28 +75,28 @@ def segments(
 
 
 def passages(spans: Iterable[tuple[int, int]], text: str, kind: Kind) -> list[Mark]:
-    """Marks of spans, those that reach outside the text left out."""
+    """Marks of the spans that lie inside the text."""
     return [Mark(start, end, kind) for start, end in spans if 0 <= start < end <= len(text)]
 
 
 def quotes(text: str, given: Iterable[str]) -> list[Mark]:
-    """Where quotes stand in the text, at their first place."""
+    """The first place of each quote in the text."""
     return [Mark(at, at + len(quote), "quote") for quote in given if quote and (at := text.find(quote)) >= 0]
 
 
 def policy_words(text: str, policy: Policy, taxonomy: Taxonomy) -> list[Mark]:
-    """Where words of the policy's title and definition stand, also with another ending; at most `_MOST_WORDS` of each.
+    """Where words of the policy's title and definition occur, with any ending; at most `_MOST_WORDS` of each.
 
-    Words that several policies use ("sale", "online") say nothing of one and are left out.
+    Words that several policies use ("sale", "online") are left out.
     """
     folded = text.lower()
-    if len(folded) != len(text):  # a letter whose small form is longer would shift all marks behind it
+    if len(folded) != len(text):  # a letter whose lower case is longer would shift all marks after it
         folded = text.translate(_ASCII_SMALL)
     return sorted(mark for stem in _stems(policy, taxonomy.policies) for mark in _places(folded, stem))
 
 
 def _places(folded: str, stem: str) -> Iterator[Mark]:
-    """Words that begin with the stem and go on for a few letters at most; plain search, as texts may be huge."""
+    """Words that are the stem and a few more letters at most; a plain search, because texts may be huge."""
     found, at = 0, folded.find(stem)
     for _ in range(_MOST_TRIED):
         if at < 0 or found == _MOST_WORDS:
@@ -118,7 +118,7 @@ def _stems(policy: Policy, policies: tuple[Policy, ...]) -> tuple[str, ...]:
 
 
 def _stem(word: str) -> str:
-    """An English word without the ending of its plural, short enough to be the start of both forms."""
+    """An English word without its plural ending, so that it begins both forms."""
     for ending, left in (("ies", 0), ("xes", 1), ("ches", 2), ("sses", 2), ("ss", 2), ("s", 0)):
         if word.endswith(ending):
             return word[: len(word) - len(ending) + left]
@@ -130,10 +130,10 @@ def _definition(policy: Policy) -> set[str]:
 
 
 def differences(first: str, second: str) -> tuple[list[Mark], list[Mark]]:
-    """Marks of the words that only one of two texts has; letter case and white space do not count.
+    """Marks of the words that occur in only one of two texts, ignoring case and white space.
 
-    Of texts that differ over a stretch of more than `_MOST_TOKENS` words that whole stretch is marked, and what lies
-    behind the first `_COMPARED` characters is not compared: else it could take as long as a hostile text likes.
+    If the texts differ over more than `_MOST_TOKENS` words, all of these are marked; only the first `_COMPARED` characters are
+    compared. Without these limits a hostile text could take arbitrarily long.
     """
     ours, theirs = _tokens(first[:_COMPARED]), _tokens(second[:_COMPARED])
     same = _common(ours, theirs)

@@ -1,4 +1,4 @@
-"""How far an audit is: counts at once, estimates as soon as they are ready."""
+"""The progress of an audit: counts at once, estimates as soon as they are ready."""
 
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -9,24 +9,24 @@ from ..estimation.estimates import Estimates, Estimator
 from ..storage.items import Answer, Item
 
 _EVERY = 5
-"""Answers after which the figures are worked out anew."""
-_PATIENCE_SECONDS = 0.2
+"""New answers after which the estimates are computed again."""
+_WAIT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`mine`: answers of this reviewer that stand; `judged`: cells that somebody judged; `waiting`: suspects that nobody has;
-    `disputed`: cells that wait for an adjudication. `estimates`: None until the first are worked out."""
+    """`mine`: standing answers of this reviewer; `reviewed`: cells with an answer; `waiting`: suspects without one; `disputed`:
+    cells that wait for an adjudication. `estimates`: None until the first are ready."""
 
     mine: int
-    judged: int
+    reviewed: int
     waiting: int
     disputed: int
     estimates: Estimates | None
 
 
 class LiveEstimates:
-    """Works the estimates out beside the reviewing, so that no screen waits for them."""
+    """Computes the estimates in a background thread, so that no screen waits for them."""
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._estimator = Estimator(items)
@@ -36,9 +36,9 @@ class LiveEstimates:
         self._answers = -_EVERY
 
     def latest(self, answers: Sequence[Answer], *, wait: bool = False) -> Estimates | None:
-        """The latest figures; begins to work out new ones when there are enough new answers.
+        """The latest estimates; starts to compute new ones if there are enough new answers.
 
-        :param wait: until those of these answers are there.
+        :param wait: wait for the estimates from exactly these answers.
         """
         self._collect(wait=False)
         new = len(answers) - self._answers
@@ -47,8 +47,8 @@ class LiveEstimates:
             self._running = self._workers.submit(self._estimator.estimate, list(answers))
         self._collect(wait=wait)
         if self._latest is None and self._running is not None:
-            # Of a small audit they are there in a moment: no first screen without them.
-            done, _ = futures.wait([self._running], timeout=_PATIENCE_SECONDS)
+            # For a small audit they are ready in a moment: even the first screen has them.
+            done, _ = futures.wait([self._running], timeout=_WAIT_SECONDS)
             self._collect(wait=bool(done))
         return self._latest
 
@@ -58,5 +58,5 @@ class LiveEstimates:
             self._running = None
 
     def close(self) -> None:
-        """Let the work under way end."""
+        """Wait for the current computation and stop."""
         self._workers.shutdown(cancel_futures=True)

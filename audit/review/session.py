@@ -1,27 +1,27 @@
-"""One reviewer at work: what is shown, what is answered, what is taken back."""
+"""One reviewer at work: what is shown, answered and undone."""
 
 import time
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ...core.display import safe_repr
 from ...core.errors import AuditError
-from ..estimation.outcomes import standing, outcome_of
-from ..sampling.mix import Mix, Assignment
+from .. import tool_version
+from ..estimation.outcomes import standing_answers
+from ..sampling.mix import Mix
 from ..storage.items import Answer, AnswerKind
 from ..storage.journal import Journal
 from ..storage.store import Scan
-from .card import Card, CardMaker, Opinion, Reveal
+from .card import Card, CardMaker, Reveal
 from .highlights import Evidence
 from .progress import LiveEstimates, Progress
-from .review_queue import CLAIM_SECONDS, ReviewQueue
+from .review_queue import CLAIM_SECONDS, Assignment, ReviewQueue
 
 MAX_REVIEWER_CHARACTERS = 60
 
 
 class Session:
-    """What a screen needs, be it a terminal or a web page. It serves one thread."""
+    """What a screen needs, in the terminal or in a browser. It serves one thread."""
 
     def __init__(
         self,
@@ -34,24 +34,21 @@ class Session:
     ) -> None:
         """Open the audit in `folder`.
 
-        :param evidence: finds the passages to highlight; without it words of the policy are marked.
-        :raises AuditError: if there is no usable audit, or the reviewer's name is none.
+        :param evidence: finds the passages to highlight; without it only words of the policy are marked.
+        :raises AuditError: if there is no usable audit, or the reviewer's name is not valid.
         """
         self.reviewer = checked_name(reviewer)
         self.adjudicate = adjudicate
         self.scan = Scan(folder)
         self.journal = Journal(folder)
         items = dict(self.scan.items())
-        seed = self.scan.about.get("seed", 0)
-        self.queue = ReviewQueue(
-            items, self.journal, self.reviewer, mix=mix, seed=seed if isinstance(seed, int) else 0
-        )
+        self.queue = ReviewQueue(items, self.journal, self.reviewer, mix=mix, seed=self.scan.summary.seed)
         self.cards = CardMaker(self.scan, evidence)
         self.live = LiveEstimates(items.values())
-        self._tool = _tool()
+        self._tool = tool_version()
 
     def close(self) -> None:
-        """Give up what is claimed and let go of the files."""
+        """Release all claims and close the files."""
         self.journal.release(self.reviewer)
         self.journal.close()
         self.scan.close()
@@ -59,7 +56,7 @@ class Session:
         self.cards.close()
 
     def next(self) -> Card | None:
-        """The next item to answer; None when nothing is left for this reviewer."""
+        """The next item to answer; None if nothing is left for this reviewer."""
         assignment = self.queue.next_dispute() if self.adjudicate else self.queue.next()
         if assignment is None:
             return None
@@ -76,14 +73,14 @@ class Session:
         return self.cards.card(assignment.number, item, assignment.stage)
 
     def keep(self, card: Card) -> None:
-        """Keep the item claimed: its reviewer is still reading."""
-        if card.item.cause != "planted":
-            self.journal.claim(card.item.record, card.item.policy, self.reviewer, seconds=CLAIM_SECONDS)
+        """Extend the claim on the item: its reviewer is still reading."""
+        if card.item.cause != "gold":
+            self.journal.claim(*card.item.cell, self.reviewer, seconds=CLAIM_SECONDS)
 
     def answer(self, card: Card, answer: AnswerKind, comment: str = "") -> Answer:
-        """Write an answer; when this returns it is on the disk.
+        """Write an answer; it is on disk when this returns.
 
-        :raises StorageError: if it cannot be written; then nothing is.
+        :raises StorageError: if it cannot be written; then nothing is written.
         """
         return self.journal.append(
             Answer(
@@ -101,7 +98,7 @@ class Session:
         )
 
     def undo(self) -> Card | None:
-        """Take back this reviewer's latest answer and show its item again; None if there is nothing to take back."""
+        """Undo this reviewer's latest answer and return its item; None if there is nothing to undo."""
         self.queue.refresh()
         last = self.queue.last_own()
         if last is None:
@@ -129,54 +126,50 @@ class Session:
         return card
 
     def _assignment(self, answer: Answer) -> Assignment | None:
-        """The item of an answer in this scan, if it still has one."""
-        number = self.queue.number_of((answer.record, answer.policy), answer.shown.get("item"))
+        """The item of an answer, if this scan has it."""
+        number = self.queue.number_of(answer.cell, answer.shown.get("item"))
         if number is None:
             return None
         return Assignment(number, answer.stage)
 
     def answered(self, number: int) -> tuple[Card, Answer]:
-        """The item of one of this reviewer's own answers that stands, and the answer.
+        """The item of one of this reviewer's standing answers, and the answer.
 
-        :raises AuditError: if it is none.
+        :raises AuditError: if there is no such answer.
         """
         self.queue.refresh()
-        for answer in standing(self.queue.answers):
+        for answer in standing_answers(self.queue.answers):
             if answer.number == number and answer.reviewer == self.reviewer:
                 assignment = self._assignment(answer)
                 if assignment is not None:
                     return self.card(assignment), answer
-        raise AuditError(f"{number} is no answer of {safe_repr(self.reviewer)} that stands")
+        raise AuditError(f"{number} is not a standing answer of {safe_repr(self.reviewer)}")
 
     def reveal(self, card: Card) -> Reveal:
-        """What was hidden while the reviewer made up his mind."""
+        """What was hidden before the answer."""
         self.queue.refresh()
         item = card.item
-        known = self.queue.cells.get((item.record, item.policy))
-        answers = known.answers if known else []
+        state = self.queue.cells.get(item.cell)
         return Reveal(
             given=item.given,
             model_probability=item.model_probability,
             cause=item.cause,
             reasons=item.reasons,
             other_policy=self.cards.policy(item.other_policy) if item.other_policy else None,
-            opinions=tuple(
-                Opinion(answer.reviewer, answer.answer, answer.stage, answer.at, answer.comment)
-                for answer in answers
-            ),
-            outcome=outcome_of(answers),
+            answers=tuple(state.answers) if state else (),
+            outcome=state.outcome if state else None,
             panes=self.cards.with_quotes(card),
         )
 
     def progress(self, *, wait: bool = False) -> Progress:
-        """How far the audit is.
+        """The progress of the audit.
 
-        :param wait: until the estimates are worked out.
+        :param wait: wait until the estimates are ready.
         """
         self.queue.refresh()
         return Progress(
             mine=self.queue.answered,
-            judged=self.queue.judged(),
+            reviewed=self.queue.reviewed(),
             waiting=self.queue.waiting(),
             disputed=len(self.queue.disputes()),
             estimates=self.live.latest(self.queue.answers, wait=wait),
@@ -191,17 +184,10 @@ def checked_name(reviewer: str) -> str:
     name = reviewer.strip()
     if not name or len(name) > MAX_REVIEWER_CHARACTERS or not name.isprintable():
         raise AuditError(
-            f"reviewer: {safe_repr(reviewer)} must be a name of 1 to {MAX_REVIEWER_CHARACTERS} printable characters"
+            f"reviewer: {safe_repr(reviewer)} must be a name with 1 to {MAX_REVIEWER_CHARACTERS} printable characters"
         )
     return name
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _tool() -> str:
-    try:
-        return f"merchantguard {version('merchantguard')}"
-    except PackageNotFoundError:
-        return "merchantguard"

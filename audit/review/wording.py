@@ -1,17 +1,18 @@
-"""The words of the review screens, the same in the terminal and in the web page."""
+"""The words of the review screens, the same in the terminal and in the browser."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 from ..estimation.estimates import Estimates
-from ..storage.items import AnswerKind, Stage, Verdict
-from .card import Card, Opinion, Pane, Reveal
+from ..estimation.outcomes import Outcome
+from ..storage.items import Answer, AnswerKind, Stage
+from .card import Card, Pane, Reveal
 from .marking import Kind
 from .progress import Progress
 
 ANSWER_WORDS: dict[str, str] = {
     "has": "has it",
-    "has_not": "has it not",
+    "has_not": "doesn't have it",
     "cannot_tell": "can't tell",
     "skip": "skipped",
     "comment": "comment",
@@ -20,87 +21,86 @@ KEYS: dict[str, AnswerKind] = {"h": "has", "n": "has_not", "t": "cannot_tell", "
 CAUSE_WORDS: dict[str, str] = {
     "wrong_positive": "label that may be wrong",
     "missing_positive": "label that may be missing",
-    "confused_pair": "label that may be mistaken for another",
+    "confused_pair": "label that may be confused with another",
     "contradicting_duplicates": "near-duplicates with different labels",
-    "annotator_disagreement": "annotators who disagree",
-    "annotator_drift": "annotator who changed",
-    # The reviewer is not to know which items test him.
+    "annotator_disagreement": "annotators disagree",
+    "annotator_drift": "annotator whose labels changed over time",
+    # Reviewers must not know which items test them.
     "control": "random check",
-    "planted": "random check",
+    "gold": "random check",
 }
 STAGE_WORDS: dict[Stage, str] = {
     "first": "",
-    "second": "",  # as blind as a first one: nobody is to know
+    "second": "",  # not shown, so that it is as blind as a first opinion
     "adjudication": "adjudication",
 }
 MARK_WORDS: dict[Kind, str] = {
-    "word": "word of the policy",
-    "evidence": "what the model points at",
+    "word": "word from the policy",
+    "evidence": "pointed out by the model",
     "differs": "not in the other text",
     "quote": "quoted by an annotator",
 }
 HELP: tuple[tuple[str, str], ...] = (
-    ("h", "the merchant has it: the policy is violated"),
-    ("n", "the merchant has it not"),
+    ("h", "has it: the merchant violates the policy"),
+    ("n", "doesn't have it"),
     ("t", "can't tell from this text"),
-    ("s", "skip: somebody else may answer"),
+    ("s", "skip: leave it to somebody else"),
     ("c", "write a comment"),
-    ("u", "undo: take back the last answer"),
-    ("enter, space", "next item, after the answer"),
-    ("m", "more of a long text"),
+    ("u", "undo the last answer"),
+    ("enter, space", "next item, after you have answered"),
+    ("m", "show more of a long text"),
     ("?", "this help"),
 )
 
 
-def verdict_words(verdict: Verdict | None) -> str:
-    """What the answers so far come to."""
-    if verdict is None:
-        return "nobody has decided"
-    if verdict.disputed:
+def outcome_words(outcome: Outcome | None) -> str:
+    """The outcome of the answers so far."""
+    if outcome is None:
+        return "not decided"
+    if outcome.disputed:
         return "disputed"
-    if verdict.holds is None:
+    if outcome.holds is None:
         return "nobody could tell"
-    return "has it" if verdict.holds else "has it not"
+    return ANSWER_WORDS["has" if outcome.holds else "has_not"]
 
 
-def sides(opinions: Sequence[Opinion]) -> list[tuple[str, list[Opinion]]]:
-    """Opinions by answer, as a merge conflict shows them; comments last."""
-    return [
-        (kind, [opinion for opinion in opinions if opinion.answer == kind])
-        for kind in ANSWER_WORDS
-        if any(opinion.answer == kind for opinion in opinions)
-    ]
+def sides(answers: Sequence[Answer]) -> list[tuple[str, list[Answer]]]:
+    """Answers grouped by what they say, comments last."""
+    grouped = [(kind, [each for each in answers if each.answer == kind]) for kind in ANSWER_WORDS]
+    return [(kind, side) for kind, side in grouped if side]
 
 
 def given_words(reveal: Reveal) -> str:
-    """The label that the data has."""
-    return "has it" if reveal.given else "has it not"
+    """The label in the data."""
+    return ANSWER_WORDS["has" if reveal.given else "has_not"]
 
 
 def reason_lines(reveal: Reveal) -> list[str]:
     """Why the item was in the queue, in words and figures."""
-    if reveal.cause in ("control", "planted"):
-        return ["drawn at random, so that what the queues miss can be estimated"]
+    if reveal.cause in ("control", "gold"):
+        return ["drawn at random, to estimate how many errors the queues miss"]
     return [reason.text for reason in reveal.reasons]
 
 
 def marks_shown(panes: Iterable[Pane]) -> list[tuple[Kind, str]]:
-    """The kinds of marks in some texts, with what they mean."""
+    """The kinds of marks in these texts, with their meanings."""
     kinds = {mark.kind for pane in panes for mark in pane.marks}
     return [(kind, words) for kind, words in MARK_WORDS.items() if kind in kinds]
 
 
-def settles_words(card: Card) -> str:
-    """How many records the answer settles."""
-    count = len(card.twins)
-    return f"also settles {count:,} record{'s' * (count > 1)} with the same words" if count else ""
+def duplicates_words(card: Card) -> str:
+    """How many other records the answer applies to, in a sentence; empty if there are none."""
+    count = len(card.exact_duplicates)
+    if not count:
+        return ""
+    return f"Your answer also applies to {count:,} record{'s' * (count > 1)} with the same words."
 
 
 def count_line(progress: Progress) -> str:
     """Progress in one line."""
     parts = [
         f"{progress.mine:,} answered by you",
-        f"{progress.judged:,} judged by all",
+        f"{progress.reviewed:,} reviewed by all",
         f"{progress.waiting:,} waiting",
     ]
     if progress.disputed:
@@ -109,7 +109,7 @@ def count_line(progress: Progress) -> str:
 
 
 def yield_lines(estimates: Estimates | None) -> list[tuple[str, int, int, str]]:
-    """For each queue that has answers: its name, wrong labels, decided cells, and the precision with its interval."""
+    """For each queue with answers: its name, wrong labels, decided cells, and its precision with an interval."""
     lines = []
     for queue in estimates.queues if estimates else ():
         if queue.decided and not math.isnan(queue.precision.point):
@@ -121,4 +121,4 @@ def yield_lines(estimates: Estimates | None) -> list[tuple[str, int, int, str]]:
 
 def advice_line(estimates: Estimates | None) -> str:
     """Whether to go on or to stop."""
-    return estimates.advice if estimates else "The estimates are being worked out."
+    return estimates.advice if estimates else "The estimates are being computed."

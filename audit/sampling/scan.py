@@ -1,4 +1,4 @@
-"""A scan: records and opinions in, ranked items out."""
+"""A scan: records and model outputs in, ranked items out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,34 +13,25 @@ from ...data.splitting.near_duplicates import near_duplicate_groups
 from ...data.taxonomy import Taxonomy
 from ..ranking.combine import Ranking, rank_cells
 from ..ranking.drift import drifts
-from ..ranking.duplicates import ALIKE, contradictions
+from ..ranking.duplicates import CONTRADICTION_SIMILARITY, contradictions
+from ..ranking.model_outputs import ModelOutputs
 from ..ranking.neighbours import nearest, neighbour_vectors
-from ..ranking.scores import Cells, Floats
+from ..ranking.scores import Cells
 from ..storage.items import Item
-from .samples import CellPlace, draw_controls, plant_agreed, plant_gold
+from .samples import CellPlace, draw_controls, draw_gold, gold_where_sources_agree
 from .suspects import Findings, ItemMaker, suspects
 
 MOST_SUSPECTS = 100_000
-"""Suspects that are listed unless more are asked for: more than any team will look at."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelOutputs:
-    """What models say of N records: probabilities (N, K) out of fold; area under the margin (N, K) and an encoder's vectors (N, H)
-    where they are at hand."""
-
-    probabilities: Floats
-    margins: Floats | None = None
-    vectors: NDArray[np.float32] | None = None
+"""Suspects that are listed unless more are asked for: more than any team reviews."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many items of each kind at most; None: by the number of records."""
+    """The largest number of items of each kind; None: depends on the number of records."""
 
-    most: int | None = None
+    suspects: int | None = None
     controls: int | None = None
-    planted: int | None = None
+    gold: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,47 +46,48 @@ class ScanResult:
 def scan_records(
     records: Sequence[Record],
     taxonomy: Taxonomy,
-    opinions: ModelOutputs,
+    outputs: ModelOutputs,
     *,
     gold: Sequence[Record] | None = None,
     sizes: Sizes | None = None,
     seed: int = 0,
 ) -> ScanResult:
-    """Rank every known cell and make the items of all queues.
+    """Rank every labelled cell and make the items of all queues.
 
-    :param gold: records with the ids of some scanned ones, whose labels are surely right.
+    :param gold: records with verified labels and the ids of some of the scanned records.
     :raises AuditError: if no gold record is among those scanned.
     """
-    sizes = sizes or Sizes()
     labels = label_matrix(records, taxonomy)
-    cells = Cells(labels.positive, labels.mask, opinions.probabilities)
+    cells = Cells(labels.positive, labels.mask, outputs.probabilities)
     texts = [clean(record.text).text for record in records]
     duplicates = near_duplicate_groups(texts, seed=seed)
-    neighbours = nearest(neighbour_vectors(texts, opinions.vectors), duplicates, seed=seed)
+    neighbours = nearest(neighbour_vectors(texts, outputs.vectors), duplicates, seed=seed)
     annotators = tuple(record.annotator for record in records)
-    ranking = rank_cells(cells, neighbours, margins=opinions.margins, annotators=annotators)
-    alike = near_duplicate_groups(texts, threshold=ALIKE, seed=seed)
-    found = contradictions(cells, alike, ranking.p_label_error)
-    times = [parse_timestamp(record.labelled_at).timestamp() if record.labelled_at else None for record in records]
+    ranking = rank_cells(cells, neighbours, margins=outputs.margins, annotators=annotators)
+    similar = near_duplicate_groups(texts, threshold=CONTRADICTION_SIMILARITY, seed=seed)
+    found = contradictions(cells, similar, ranking.p_label_error)
+    times = [
+        parse_timestamp(record.labelled_at).timestamp() if record.labelled_at else None for record in records
+    ]
     findings = Findings(records, taxonomy, ranking, duplicates, found, drifts(cells, annotators, times))
-    maker = ItemMaker(findings)
-    return ScanResult(_items(findings, maker, gold, sizes, seed), duplicates, ranking)
+    items = _items(findings, ItemMaker(findings), gold, sizes or Sizes(), seed)
+    return ScanResult(items, duplicates, ranking)
 
 
 def _items(
     findings: Findings, maker: ItemMaker, gold: Sequence[Record] | None, sizes: Sizes, seed: int
 ) -> list[Item]:
-    size = len(findings.records)
-    most = min(2 * size, MOST_SUSPECTS) if sizes.most is None else sizes.most
-    wanted = min(400, max(100, size // 5)) if sizes.controls is None else sizes.controls
-    controls = draw_controls(maker, count=wanted, seed=seed)
-    # A planted cell is listed as nothing else: a control that is taken out would no longer be random.
-    count = min(200, max(10, size // 20)) if sizes.planted is None else sizes.planted
+    count = len(findings.records)
+    most_suspects = min(2 * count, MOST_SUSPECTS) if sizes.suspects is None else sizes.suspects
+    most_controls = min(400, max(100, count // 5)) if sizes.controls is None else sizes.controls
+    most_gold = min(200, max(10, count // 20)) if sizes.gold is None else sizes.gold
+    controls = draw_controls(maker, count=most_controls, seed=seed)
+    # A gold cell is in no other queue, and no control becomes gold: without it the controls would no longer be random.
     taken: set[CellPlace] = set(controls)
     if gold is None:
         taken |= {(found.row, found.policy) for found in findings.contradictions}
-        planted = plant_agreed(maker, count=count, seed=seed, taken=taken)
+        gold_items = gold_where_sources_agree(maker, count=most_gold, seed=seed, taken=taken)
     else:
-        planted = plant_gold(maker, gold, findings.taxonomy, count=count, seed=seed, taken=taken)
-    doubted = suspects(findings, maker, most=most, taken=set(planted))
-    return [*doubted, *controls.values(), *planted.values()]
+        gold_items = draw_gold(maker, gold, findings.taxonomy, count=most_gold, seed=seed, taken=taken)
+    listed = suspects(findings, maker, most=most_suspects, taken=set(gold_items))
+    return [*listed, *controls.values(), *gold_items.values()]

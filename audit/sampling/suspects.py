@@ -1,4 +1,4 @@
-"""From a ranking to items: which cells to look at, under which cause, and why, in words and figures."""
+"""From a ranking to items: which cells to look at, in which queue, and why, in words and figures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,20 +11,20 @@ from ...data.splitting.near_duplicates import words
 from ...data.taxonomy import Taxonomy
 from ..ranking.combine import Ranking
 from ..ranking.drift import Drift
-from ..ranking.duplicates import Contradiction, settled
-from ..ranking.log_likelihood_ratio import standing
+from ..ranking.duplicates import Contradiction, duplicate_counts
+from ..ranking.log_likelihood_ratio import quantile_within_label
 from ..ranking.neighbours import NEIGHBOURS
 from ..ranking.scores import self_confidence
 from ..storage.items import Cause, Item, Reason
 
 SEVERITY_WEIGHTS = {"prohibited": 2.0, "restricted": 1.0}
-"""Worth of a right label, by the severity of its policy."""
-LEAST_SUSPICION = 0.01
+"""How much a correct label is worth, by the severity of its policy."""
+LEAST_P_LABEL_ERROR = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """All that items are made of: N records, their ranking, near-duplicate groups (N,), contradictions and drifts."""
+    """Everything that items are made from: N records, their ranking, near-duplicate groups (N,), contradictions and drifts."""
 
     records: Sequence[Record]
     taxonomy: Taxonomy
@@ -40,67 +40,62 @@ class ItemMaker:
     def __init__(self, findings: Findings) -> None:
         self.findings, self.ranking = findings, findings.ranking
         cells = self.ranking.cells
-        self.settles = settled(cells, findings.groups)
+        self.duplicate_counts = duplicate_counts(cells, findings.groups)
         self.quality = 1.0 - self_confidence(cells, adjusted=True)
         margins = self.ranking.margins
-        self.margins = None if margins is None else standing(margins, cells.given)
+        self.margins = None if margins is None else quantile_within_label(margins, cells.given)
         self.weights = [SEVERITY_WEIGHTS[policy.severity] for policy in findings.taxonomy.policies]
 
     def item(self, row: int, column: int, cause: Cause) -> Item:
-        """The item of a cell, with what the ranking says of it."""
+        """The item of a cell, with everything the ranking says about it."""
         cells, policies = self.ranking.cells, self.findings.taxonomy.ids
-        suspicion = float(self.ranking.suspicion[row, column])
-        settles = int(self.settles[row, column])
+        p_label_error = float(self.ranking.p_label_error[row, column])
+        duplicate_count = int(self.duplicate_counts[row, column])
         return Item(
             record=self.findings.records[row].id,
             policy=policies[column],
             given=bool(cells.given[row, column]),
             cause=cause,
-            suspicion=suspicion,
-            opinion=float(cells.probabilities[row, column]),
-            value=suspicion * self.weights[column] * settles,
-            settles=settles,
+            p_label_error=p_label_error,
+            model_probability=float(cells.probabilities[row, column]),
+            value=p_label_error * self.weights[column] * duplicate_count,
+            duplicate_count=duplicate_count,
             reasons=tuple(self._reasons(row, column)),
         )
 
     def _reasons(self, row: int, column: int) -> Iterator[Reason]:
         ranking = self.ranking
         p = float(ranking.cells.probabilities[row, column])
-        yield Reason("model", f"a model that did not see this label gives the policy {p:.0%}", p)
+        yield Reason("model", f"a model that did not see this label says {p:.0%}", p)
         share = float(ranking.neighbours[row, column])
         yield Reason(
-            "neighbours",
-            f"of the {NEIGHBOURS} texts nearest to it, {share:.0%} by weight have the label",
-            share,
+            "neighbours", f"{share:.0%} of the {NEIGHBOURS} most similar texts have the label", share
         )
         if self.margins is not None and np.isfinite(ranking.margins[row, column]):  # type: ignore[index]
             above = float(self.margins[row, column])
-            side = "given" if ranking.cells.given[row, column] else "not given"
-            yield Reason(
-                "training",
-                f"in training the model went along with it more than with {above:.0%} of the records that have this "
-                f"label {side}",
-                above,
-            )
+            label = "with" if ranking.cells.given[row, column] else "without"
+            text = f"in training the model agreed with this label more than on {above:.0%} of the records {label} it"
+            yield Reason("training", text, above)
         quality = float(self.quality[row, column])
-        yield Reason(
-            "cleanlab", f"cleanlab's adjusted label quality is {quality:.2f} (1: surely right)", quality
-        )
+        text = f"cleanlab's adjusted label quality is {quality:.2f} (1: surely right)"
+        yield Reason("cleanlab", text, quality)
         if ranking.annotators is not None:
             number = ranking.annotators[row]
-            factor = float(ranking.mistakes.annotator_factors[number])
-            name = ranking.annotator_names[number] or "who labelled it"
+            factor = float(ranking.noise.annotator_factors[number])
+            name = ranking.annotator_names[number] or "an unnamed annotator"
             yield Reason(
-                "annotator", f"{name} errs {factor:.1f} times as often as annotators on average", factor
+                "annotator",
+                f"{name} makes {factor:.1f} times as many errors as the average annotator",
+                factor,
             )
 
 
 def suspects(findings: Findings, maker: ItemMaker, *, most: int, taken: set[tuple[int, int]]) -> list[Item]:
     """The suspect items, the most valuable first, each cell once.
 
-    Contradictions and drifts come before what the model alone doubts: their cause says more.
+    Contradictions and drifts take precedence over what only the model doubts: their cause says more.
 
-    :param most: items at most.
+    :param most: the largest number of items.
     :param taken: cells that are not to be listed.
     """
     items: dict[tuple[int, int], Item] = {}
@@ -116,14 +111,13 @@ def _found(findings: Findings, maker: ItemMaker, most: int) -> Iterator[tuple[tu
         yield (contradiction.row, contradiction.policy), _contradicting(findings, maker, contradiction)
     for drift in findings.drifts:
         yield from _drifting(findings, maker, drift)
-    suspicion = findings.ranking.suspicion * maker.settles * np.array(maker.weights)
-    flat = np.argsort(-suspicion, axis=None, kind="stable")[: 2 * most]
+    values = findings.ranking.p_label_error * maker.duplicate_counts * np.array(maker.weights)
+    flat = np.argsort(-values, axis=None, kind="stable")[: 2 * most]
     for row, column in zip(
-        *(places.tolist() for places in np.unravel_index(flat, suspicion.shape)), strict=True
+        *(places.tolist() for places in np.unravel_index(flat, values.shape)), strict=True
     ):
-        if findings.ranking.suspicion[row, column] < LEAST_SUSPICION:
-            continue
-        yield (row, column), _doubted(findings, maker, row, column)
+        if findings.ranking.p_label_error[row, column] >= LEAST_P_LABEL_ERROR:
+            yield (row, column), _doubted(findings, maker, row, column)
 
 
 def _contradicting(findings: Findings, maker: ItemMaker, found: Contradiction) -> Item:
@@ -132,36 +126,36 @@ def _contradicting(findings: Findings, maker: ItemMaker, found: Contradiction) -
     same = by_two and words(one.text) == words(other.text)
     cause: Cause = "annotator_disagreement" if same else "contradicting_duplicates"
     item = maker.item(found.row, found.policy, cause)
-    kind = f"the same text, labelled by {other.annotator}," if same else "a near-duplicate text"
-    says = "does not have" if item.given else "has"
-    total = found.for_it + found.against
+    which = f"the same text, labelled by {other.annotator}," if same else "a near-duplicate text"
+    has = "does not have" if item.given else "has"
+    total = found.agreeing + found.opposing
     reason = Reason(
         "annotators" if same else "duplicates",
-        f"{kind} {says} the label; {found.against} of the {total} near-duplicates with it",
-        found.against / total,
+        f"{which} {has} the label; in all, {found.opposing} of {total} near-duplicates contradict this label",
+        found.opposing / total,
     )
     return replace(
         item,
-        suspicion=found.suspicion,
+        p_label_error=found.p_label_error,
         other_record=other.id,
-        settles=total,
-        value=found.suspicion * maker.weights[found.policy] * total,
+        duplicate_count=total,
+        value=found.p_label_error * maker.weights[found.policy] * total,
         reasons=(reason, *item.reasons),
     )
 
 
 def _drifting(findings: Findings, maker: ItemMaker, drift: Drift) -> Iterator[tuple[tuple[int, int], Item]]:
-    """Of a drift the later records whose label goes along with it and is doubted at all."""
-    way = "more" if drift.score > 0 else "less"
+    """The later records of a drift whose label follows it and may be wrong."""
+    more = "more" if drift.score > 0 else "less"
     reason = Reason(
         "drift",
-        f"{drift.annotator} gives this policy {way} often as time goes on: to {drift.early:.0%} of the earlier records "
-        f"and {drift.late:.0%} of the later",
+        f"over time {drift.annotator} gives this policy {more} often: to {drift.early:.0%} of the earlier records "
+        f"and {drift.late:.0%} of the later ones",
         drift.score,
     )
     for row in drift.late_rows.tolist():
-        along = findings.ranking.cells.given[row, drift.policy] == (drift.score > 0)
-        if along and findings.ranking.suspicion[row, drift.policy] >= LEAST_SUSPICION:
+        follows = findings.ranking.cells.given[row, drift.policy] == (drift.score > 0)
+        if follows and findings.ranking.p_label_error[row, drift.policy] >= LEAST_P_LABEL_ERROR:
             item = maker.item(row, drift.policy, "annotator_drift")
             yield (row, drift.policy), replace(item, reasons=(reason, *item.reasons))
 
@@ -174,29 +168,29 @@ def _doubted(findings: Findings, maker: ItemMaker, row: int, column: int) -> Ite
         return item
     title = findings.taxonomy.policies[rival].title
     p = float(findings.ranking.cells.probabilities[row, rival])
-    share = float(findings.ranking.mistakes.swaps[(column, rival) if given else (rival, column)])
+    share = float(findings.ranking.noise.swaps[(column, rival) if given else (rival, column)])
     text = (
-        f"{title} may have been meant: the model gives it {p:.0%}"
+        f"{title} may be meant instead: the model says {p:.0%}"
         if given
-        else f"{title} may stand in its place: it is given, and the model gives it {p:.0%}"
+        else f"{title} may have been given instead: the model says {p:.0%}"
     )
     return replace(
         item,
         cause="confused_pair" if given else "missing_positive",
         other_policy=findings.taxonomy.ids[rival],
         reasons=(
-            Reason("swap", f"{text}; of this policy's mistakes {share:.0%} are of this pair", share),
+            Reason("swap", f"{text}; {share:.0%} of the errors on this policy confuse these two", share),
             *item.reasons,
         ),
     )
 
 
 def _rival(ranking: Ranking, row: int, column: int) -> int | None:
-    """The policy that the cell's is taken for, if that explains most of the suspicion."""
-    mistakes, given, known = ranking.mistakes, ranking.cells.given[row], ranking.cells.known[row]
-    if mistakes.swap[row, column] < 0.5 * mistakes.suspicion[row, column]:
+    """The policy that the cell's is confused with, if that explains most of the probability of a label error."""
+    noise, given = ranking.noise, ranking.cells.given[row]
+    if noise.swap[row, column] < 0.5 * noise.p_label_error[row, column]:
         return None
-    others = np.where((given != given[column]) & known, mistakes.swap[row], 0.0)
+    others = np.where((given != given[column]) & ranking.cells.mask[row], noise.swap[row], 0.0)
     others[column] = 0.0
     best = int(others.argmax())
-    return best if others[best] >= 0.5 * mistakes.swap[row, column] else None
+    return best if others[best] >= 0.5 * noise.swap[row, column] else None

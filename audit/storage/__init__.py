@@ -1,1 +1,1 @@
-"""An audit on disk: the scan and the journal of answers."""
+"""An audit on disk: the scan (`Scan`, `write_scan`), written once, and the journal of answers (`Journal`), only appended to."""

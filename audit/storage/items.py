@@ -1,7 +1,10 @@
-"""What an audit is made of: cells to look at with their reasons, and what reviewers answered."""
+"""The contents of an audit: cells to look at with the reasons for it, and what reviewers answered."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+Cell = tuple[str, str]
+"""A record's id and a policy's."""
 
 Cause = Literal[
     "wrong_positive",
@@ -11,10 +14,10 @@ Cause = Literal[
     "annotator_disagreement",
     "annotator_drift",
     "control",
-    "planted",
+    "gold",
 ]
-"""The queue of an item. Of the suspects each names what may be wrong; a control is drawn at random, so that the errors left
-can be estimated; of a planted item the answer is known, so that the reviewer's own accuracy can."""
+"""The queue of an item. Suspects: each cause names what may be wrong. A control is drawn at random, to estimate the errors left.
+The answer of a gold item is known, to measure the reviewer's own accuracy."""
 
 SUSPECTS: tuple[Cause, ...] = (
     "wrong_positive",
@@ -24,7 +27,7 @@ SUSPECTS: tuple[Cause, ...] = (
     "annotator_disagreement",
     "annotator_drift",
 )
-CAUSES: tuple[Cause, ...] = (*SUSPECTS, "control", "planted")
+CAUSES: tuple[Cause, ...] = (*SUSPECTS, "control", "gold")
 
 AnswerKind = Literal["has", "has_not", "cannot_tell", "skip", "comment", "undo"]
 ANSWERS: tuple[AnswerKind, ...] = ("has", "has_not", "cannot_tell", "skip", "comment", "undo")
@@ -35,7 +38,7 @@ STAGES: tuple[Stage, ...] = ("first", "second", "adjudication")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a cell is doubted: the ranker's name, a sentence for the reviewer and the figure behind it."""
+    """Why a label may be wrong: the source's name, a sentence for the reviewer and the figure behind it."""
 
     name: str
     text: str
@@ -46,33 +49,40 @@ class Reason:
 class Item:
     """One cell (record x policy) to look at.
 
-    `given`: the label in the data. `suspicion`: probability in [0, 1] that it is wrong. `opinion`: the model's
-    out-of-fold probability of the policy. `value`: expected worth of a look, by which a queue is ordered: suspicion, the policy's severity and
-    `settles`, the near-duplicates (itself included) that one answer settles. `share`: probability with which a control was drawn, 1 for others.
-    `known`: the true answer of a planted item.
+    `given`: the label in the data. `p_label_error`: probability in [0, 1] that it is wrong. `model_probability`: the model's
+    out-of-fold probability of the policy. `value`: expected worth of a look, by which a queue is ordered: the probability of a
+    label error times the weight of the policy's severity times `duplicate_count`, the near-duplicates with this label (itself
+    included). `inclusion_probability`: probability with which a control was drawn, 1 for others. `gold_answer`: the true answer
+    of a gold item.
     """
 
     record: str
     policy: str
     given: bool
     cause: Cause
-    suspicion: float
-    opinion: float
+    p_label_error: float
+    model_probability: float
     value: float = 0.0
-    settles: int = 1
+    duplicate_count: int = 1
     other_policy: str | None = None
     other_record: str | None = None
     reasons: tuple[Reason, ...] = ()
-    share: float = 1.0
-    known: bool | None = None
+    inclusion_probability: float = 1.0
+    gold_answer: bool | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that is asked about."""
+        return self.record, self.policy
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One line of the journal. `number` counts from 1 in the order of writing; 0 before it is written.
 
-    `at`: UTC, ISO 8601. `shown`: what the reviewer saw, JSON-able (the item's number and cause, whether it was blind, the text's
-    SHA-256). `milliseconds`: from showing to answering. `undoes`: the number of the answer that an "undo" takes back.
+    `at`: UTC, ISO 8601. `shown`: what the reviewer saw, as JSON values (the item's number and cause, whether it was blind, the
+    text's SHA-256, exact duplicates). `milliseconds`: from showing to answering. `undoes`: the number of the answer that an "undo"
+    takes back.
     """
 
     reviewer: str
@@ -88,19 +98,7 @@ class Answer:
     undoes: int | None = None
     number: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the answers on one cell come to.
-
-    `holds`: whether the policy holds; None while nobody could tell or reviewers disagree and nobody has adjudicated (`disputed`).
-    `answers`: the numbers of the answers that it rests on.
-    """
-
-    record: str
-    policy: str
-    holds: bool | None
-    disputed: bool
-    reviewers: tuple[str, ...]
-    answers: tuple[int, ...]
-    at: str
+    @property
+    def cell(self) -> Cell:
+        """The cell that is answered."""
+        return self.record, self.policy

@@ -1,11 +1,10 @@
 """The journal of an audit: every answer of every reviewer, appended and never changed.
 
-It is an SQLite database rather than a file of lines. Reviewers in several processes write to it at once and must
-never be shown the same item, so a lock, claims that run out and an atomic "write and number" are needed anyway; in
-SQLite they are there, and have been tested against kill -9, full disks and torn pages for twenty years. Write-ahead logging lets
-readers go on while one writes; `synchronous=FULL` syncs the log when an answer is committed, so an answer that `append` returned
-is on the disk; triggers refuse to change or delete an answer. The folder must be on a local disk: write-ahead logging
-shares memory between its processes.
+It is an SQLite database, not a file of lines. Reviewers in several processes write to it at once and must never see the
+same item, so a lock, claims that expire and an atomic "write and number" are needed anyway; SQLite has them, tested for
+twenty years against kill -9, full disks and torn pages. Write-ahead logging lets others read during a write;
+`synchronous=FULL` syncs the log when an answer is committed, so an answer that `append` returned is on disk; triggers
+refuse to change or delete an answer. The folder must be on a local disk: write-ahead logging shares memory between processes.
 """
 
 import json
@@ -26,7 +25,7 @@ JOURNAL = "journal.db"
 FORMAT = 1
 MAX_COMMENT_CHARACTERS = 10_000
 _BUSY_SECONDS = 30.0
-# Marks the file as ours (PRAGMA application_id): "mgau".
+# Identifies the file as a journal (PRAGMA application_id): "mgau".
 _APPLICATION = 0x6D676175
 
 _COLUMNS = tuple(field.name for field in fields(Answer))
@@ -50,10 +49,10 @@ T = TypeVar("T")
 
 
 class Journal:
-    """The answers given so far, and which cells are being looked at. Threads and processes may share one journal."""
+    """The answers so far, and which cells reviewers are looking at. Threads and processes may share one journal."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the journal in `folder`; one that is not there yet is begun.
+        """Open the journal in `folder`; it is created if it does not exist.
 
         :raises AuditError: if it is damaged or of another format.
         :raises StorageError: if it cannot be opened for writing.
@@ -71,7 +70,7 @@ class Journal:
                 raise
 
     def _prepare(self) -> None:
-        self._patiently(lambda: self.database.execute("PRAGMA journal_mode=WAL"))
+        self._with_retries(lambda: self.database.execute("PRAGMA journal_mode=WAL"))
         self.database.execute("PRAGMA foreign_keys=ON")
         with self._transaction():
             if self._pragma("user_version") == 0 and not self._pragma("schema_version"):
@@ -80,7 +79,7 @@ class Journal:
         found = self._pragma("application_id"), self._pragma("user_version")
         if found != (_APPLICATION, FORMAT):
             raise AuditError(
-                f"{self.path}: is no journal of format {FORMAT} (found {found[1]}); move it away"
+                f"{self.path}: is not a journal of format {FORMAT} (found {found[1]}); move it away"
             )
         if (damage := self._pragma("quick_check")) != "ok":
             raise AuditError(f"{self.path}: is damaged ({safe_repr(damage)}); restore it from a copy")
@@ -88,8 +87,8 @@ class Journal:
     def _pragma(self, name: str) -> Any:
         return self.database.execute(f"PRAGMA {name}").fetchone()[0]
 
-    def _patiently(self, act: Callable[[], T]) -> T:
-        """Do what SQLite's own waiting does not cover: turning write-ahead logging on while another does it too."""
+    def _with_retries(self, act: Callable[[], T]) -> T:
+        """Retry what SQLite does not wait for by itself: turning write-ahead logging on while another process does the same."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
@@ -100,17 +99,17 @@ class Journal:
                 time.sleep(0.01)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self.database.close()
 
     def append(self, answer: Answer) -> Answer:
-        """Write an answer; when this returns it is on the disk. Gives it back with its number.
+        """Write an answer and return it with its number; it is on disk when this returns.
 
-        An "undo" must name an answer of the same reviewer and cell that still stands.
+        An "undo" must name an answer of the same reviewer and cell that has not been undone.
 
         :raises AuditError: if a field is not usable.
-        :raises StorageError: if the disk is full or not writable; what was written before is unharmed.
+        :raises StorageError: if the disk is full or not writable; earlier answers are unharmed.
         """
         row = _row(answer)
         marks = ", ".join("?" * len(row))
@@ -132,9 +131,11 @@ class Journal:
             "SELECT reviewer, record, policy, answer FROM answers WHERE number = ?", (undo.undoes,)
         ).fetchone()
         if found is None or found[:3] != (undo.reviewer, undo.record, undo.policy) or found[3] == "undo":
-            raise AuditError(f"undoes: {undo.undoes} is no answer of {safe_repr(undo.reviewer)} on this cell")
+            raise AuditError(
+                f"undoes: {undo.undoes} is not an answer of {safe_repr(undo.reviewer)} on this cell"
+            )
         if self.database.execute("SELECT 1 FROM answers WHERE undoes = ?", (undo.undoes,)).fetchone():
-            raise AuditError(f"undoes: answer {undo.undoes} is already taken back")
+            raise AuditError(f"undoes: answer {undo.undoes} is already undone")
 
     def answers(self, after: int = 0) -> list[Answer]:
         """The answers with a number above `after`, in the order of writing."""
@@ -147,9 +148,9 @@ class Journal:
     def claim(
         self, record: str, policy: str, reviewer: str, *, seconds: float, seen: int | None = None
     ) -> bool:
-        """Keep a cell for one reviewer for some time. Claiming again prolongs.
+        """Reserve a cell for one reviewer for some time. Claiming it again extends the time.
 
-        :param seen: number of the last answer that the caller knows of.
+        :param seen: number of the last answer that the caller has read.
         :return: False if another reviewer has the cell, or has answered on it after `seen`.
         """
         now = time.time()
@@ -173,23 +174,23 @@ class Journal:
         return found.fetchone() is not None
 
     def release(self, reviewer: str) -> None:
-        """Give up all that a reviewer has claimed."""
+        """Release everything that a reviewer has claimed."""
         with self._lock, self._explained(), self._transaction(durable=False):
             self.database.execute("DELETE FROM claims WHERE reviewer = ?", (reviewer,))
 
-    def claimed(self, *, besides: str) -> set[tuple[str, str]]:
-        """Cells that others than this reviewer are looking at now."""
+    def claimed_by_others(self, reviewer: str) -> set[tuple[str, str]]:
+        """Cells that other reviewers are looking at now."""
         with self._lock, self._explained():
             return set(
                 self.database.execute(
                     "SELECT record, policy FROM claims WHERE reviewer != ? AND until >= ?",
-                    (besides, time.time()),
+                    (reviewer, time.time()),
                 )
             )
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[None]:
-        # A claim that a power cut undoes costs nobody anything, a sync of the disk costs each screen its time.
+        # Losing a claim in a power cut does no harm, but a sync of the disk would slow every screen down.
         self.database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         self.database.execute("BEGIN IMMEDIATE")
         try:
@@ -202,7 +203,7 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours."""
+        """Turn SQLite's errors into this package's."""
         try:
             yield
         except sqlite3.Error as error:
@@ -210,11 +211,11 @@ class Journal:
 
 
 def _explain(error: sqlite3.Error, path: Path) -> AuditError | StorageError:
-    # The low byte is the kind; the rest of an extended code says where it happened.
+    # The low byte is the kind of error; the rest of an extended code says where it happened.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StorageError(
-            f"{path}: no space left on the disk; the answer was not written, all before it were"
+            f"{path}: no space left on the disk; this answer was not written, all earlier ones were"
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return AuditError(f"{path}: is damaged ({error}); restore it from a copy")
@@ -228,7 +229,7 @@ def _explain(error: sqlite3.Error, path: Path) -> AuditError | StorageError:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script one by one: `executescript` would end the transaction that we are in."""
+    """The statements of a script one by one: `executescript` would end the current transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line
@@ -239,23 +240,23 @@ def _statements(script: str) -> Iterator[str]:
 
 def _row(answer: Answer) -> dict[str, Any]:
     if answer.answer not in ANSWERS or answer.stage not in STAGES:
-        raise AuditError(f"{safe_repr(answer.answer)} in stage {safe_repr(answer.stage)} is no answer")
+        raise AuditError(f"{safe_repr(answer.answer)} in stage {safe_repr(answer.stage)} is not an answer")
     if (answer.answer == "undo") != (answer.undoes is not None):
-        raise AuditError('undoes: goes with the answer "undo" and with no other')
+        raise AuditError('undoes: belongs to the answer "undo" and to no other')
     if len(answer.comment) > MAX_COMMENT_CHARACTERS:
         raise AuditError(
-            f"comment: {len(answer.comment):,} characters; at most {MAX_COMMENT_CHARACTERS:,} are kept"
+            f"comment: {len(answer.comment):,} characters; at most {MAX_COMMENT_CHARACTERS:,} are allowed"
         )
     row = asdict(answer) | {"shown": json.dumps(answer.shown, allow_nan=False)}
     del row["number"]
     for field, value in row.items():
-        # SQLite's UTF-8 has no half surrogate pairs.
+        # SQLite's UTF-8 cannot store lone surrogates.
         if (
             isinstance(value, str)
             and not value.isascii()
             and value != value.encode("utf-8", "replace").decode()
         ):
-            raise AuditError(f"{field}: {safe_repr(value)} holds half a surrogate pair")
+            raise AuditError(f"{field}: {safe_repr(value)} contains a lone surrogate")
     return row
 
 

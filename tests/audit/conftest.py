@@ -8,7 +8,7 @@ import pytest
 
 from merchantguard.audit.storage.items import Answer, Item
 from merchantguard.audit.storage.journal import Journal
-from merchantguard.audit.storage.store import write_scan
+from merchantguard.audit.storage.store import ScanSummary, write_scan
 from merchantguard.data.records.readers import read_records, write_records
 from merchantguard.data.taxonomy import load_taxonomy
 
@@ -37,7 +37,7 @@ def write_audit(taxonomy_file: Path, tmp_path: Path) -> Callable[..., Path]:
             records=read.records,
             duplicates=duplicates or range(len(read.records)),
             items=items,
-            about={"files": read.files},
+            summary=ScanSummary(files=read.files),
         )
         journal = Journal(tmp_path / name)
         for answer in answers:

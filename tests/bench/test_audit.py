@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from audit_data import NOISES, Case, confusable, plant, with_annotators
-from audit_downstream import reviewed
-from audit_duplicates import _edited
-from audit_model import area_under_margin, fit_logistic, out_of_fold
-from audit_rankers import RANKERS, Opinions, judged
+from audit.cases import NOISES, Case, confusable, plant, with_annotators
+from audit.downstream import reviewed
+from audit.duplicates import _edited
+from audit.linear_model import area_under_margin, fit_logistic, out_of_fold
+from audit.rankers import RANKERS, RankedCase, verified
 from sklearn.metrics import average_precision_score
 
 from merchantguard.audit.ranking.neighbours import nearest
@@ -24,7 +24,7 @@ def case() -> Case:
         classes=("a", "b", "c", "d"),
         given=truth,
         truth=truth,
-        judged=np.ones(200, dtype=bool),
+        verified=np.ones(200, dtype=bool),
         groups=np.arange(200),
         single=False,
     )
@@ -41,7 +41,7 @@ PARTNERS = np.array([1, 0, 3, 2])
 
 
 @pytest.mark.parametrize("noise", sorted(NOISES))
-def test_as_many_rows_slip_as_were_asked_for_and_the_same_each_time(noise: str, case: Case) -> None:
+def test_as_many_rows_get_an_error_as_asked_for_and_the_same_each_time(noise: str, case: Case) -> None:
     planted = plant(case, noise, 0.1, PARTNERS, seed=3)
     able = case.truth.any(axis=1).sum() if noise in ("pair", "missing") else len(case.truth)
     assert planted.wrong.any(axis=1).sum() == round(0.1 * able)
@@ -60,7 +60,7 @@ def test_partners_are_the_classes_that_lie_nearest() -> None:
     assert confusable(truth, places).tolist() == [1, 0, 3, 2]
 
 
-def test_bad_annotators_slip_ten_times_as_often(case: Case) -> None:
+def test_bad_annotators_err_ten_times_as_often(case: Case) -> None:
     wrong: dict[bool, list[bool]] = {True: [], False: []}
     for seed in range(5):
         labelled = with_annotators(case, PARTNERS, seed=seed)
@@ -71,7 +71,7 @@ def test_bad_annotators_slip_ten_times_as_often(case: Case) -> None:
     assert np.mean(wrong[False]) == pytest.approx(0.03, abs=0.02)
 
 
-def test_a_reviewer_mends_what_the_ranking_shows_and_nothing_else(case: Case) -> None:
+def test_a_reviewer_corrects_what_the_ranking_shows_and_nothing_else(case: Case) -> None:
     planted = plant(case, "uniform", 0.1, PARTNERS, seed=0)
     knowing = planted.wrong.astype(float)
     assert (reviewed(planted, knowing, 0.1, seed=0, missed=0.0) == case.truth).all()
@@ -84,9 +84,9 @@ def test_every_ranker_but_chance_beats_chance_where_the_texts_tell(case: Case, v
     planted = plant(case, "uniform", 0.1, PARTNERS, seed=0)
     features = np.hstack([vectors, np.ones((200, 1))]).astype(float)
     outputs = out_of_fold(planted, features, seed=0)
-    opinions = Opinions(planted, outputs, nearest(vectors, planted.groups), 0)
+    ranked = RankedCase(planted, outputs, nearest(vectors, planted.groups), 0)
     precision = {
-        name: average_precision_score(*judged(opinions, ranker(opinions))) for name, ranker in RANKERS.items()
+        name: average_precision_score(*verified(ranked, ranker(ranked))) for name, ranker in RANKERS.items()
     }
     chance = precision.pop("random")
     assert min(precision.values()) > 2 * chance

@@ -1,4 +1,4 @@
-"""Cards as styled text for the terminal. Styles are bold, underline, reverse and the terminal's own colours: they suit any theme."""
+"""Cards as styled text for the terminal. All styles use the terminal's own colours and so work with any theme."""
 
 from rich.text import Text
 
@@ -16,12 +16,12 @@ _STYLES = {
     "differs": "bold black on cyan",
     "word": "underline",
 }
-# The first that a piece has decides its colours.
+# If a piece has several, the first one decides its colours.
 _ORDER = ("quote", "differs", "evidence", "word")
 
 
 def pane_text(pane: Pane, part: Excerpt, role: str = "") -> Text:
-    """A record's text with its marks, under a line that says which one it is."""
+    """A record's text with its marks, under a line that identifies it."""
     record = pane.record
     pieces = (role, record.id, record.domain or "", record.country or "")
     text = Text(" · ".join(visible_line(piece) for piece in pieces if piece) + "\n\n", style="dim")
@@ -34,12 +34,12 @@ def pane_text(pane: Pane, part: Excerpt, role: str = "") -> Text:
         style = next((_STYLES[kind] for kind in _ORDER if kind in segment.kinds), "not dim")
         text.append(segment.text, style="reverse not dim" if segment.odd else f"not dim {style}")
     if part.end < part.total:
-        text.append(f"\n\n… {part.total - part.end:,} characters more: m", style="italic")
+        text.append(f"\n\n… {part.total - part.end:,} more characters: m", style="italic")
     return text
 
 
 def policy_text(card: Card) -> Text:
-    """The question and the policy's definition."""
+    """The policy and its definition."""
     policy = card.policy
     text = Text()
     if stage := wording.STAGE_WORDS[card.stage]:
@@ -49,26 +49,26 @@ def policy_text(card: Card) -> Text:
     text.append("covers\n", style="bold")
     text.append(f"{policy.covers}\n")
     if policy.excludes:
-        text.append("\nnot\n", style="bold")
+        text.append("\ndoes not cover\n", style="bold")
         text.append(f"{policy.excludes}\n")
     if kinds := wording.marks_shown(card.panes):
         text.append("\n")
         for kind, words in kinds:
             text.append(words, style=_STYLES[kind])
             text.append("\n")
-    if duplicate_count := wording.duplicates_words(card):
-        text.append(f"\nAn answer {duplicate_count}.\n", style="italic")
+    if duplicates := wording.duplicates_words(card):
+        text.append(f"\n{duplicates}\n", style="italic")
     return text
 
 
 def reveal_text(reveal: Reveal) -> Text:
     """What is shown after the answer."""
     text = Text()
-    text.append("the data say    ", style="dim")
+    text.append("label in data   ", style="dim")
     text.append(f"{wording.given_words(reveal)}\n", style="bold")
-    text.append("the model       ", style="dim")
+    text.append("model           ", style="dim")
     text.append(f"{reveal.model_probability:.1%}\n", style="bold")
-    text.append("in the queue as ", style="dim")
+    text.append("in queue as     ", style="dim")
     text.append(f"{wording.CAUSE_WORDS[reveal.cause]}\n")
     if reveal.other_policy is not None:
         text.append("perhaps meant   ", style="dim")
@@ -76,30 +76,30 @@ def reveal_text(reveal: Reveal) -> Text:
     for line in wording.reason_lines(reveal):
         text.append(f"· {visible_line(line)}\n")
     text.append("\n")
-    text.append_text(opinions_text(reveal))
+    text.append_text(answers_text(reveal))
     return text
 
 
-def opinions_text(reveal: Reveal) -> Text:
-    """All answers on the cell with their comments, side against side."""
+def answers_text(reveal: Reveal) -> Text:
+    """All answers on the cell with their comments, grouped by answer."""
     text = Text()
-    for answer, opinions in wording.sides(reveal.opinions):
-        text.append(f"{wording.ANSWER_WORDS[answer]}\n", style="bold")
-        for opinion in opinions:
-            text.append(f"· {visible_line(opinion.reviewer)}\n")
-            if opinion.comment:
-                text.append(f"  “{visible_line(opinion.comment)}”\n", style="italic")
+    for kind, answers in wording.sides(reveal.answers):
+        text.append(f"{wording.ANSWER_WORDS[kind]}\n", style="bold")
+        for answer in answers:
+            text.append(f"· {visible_line(answer.reviewer)}\n")
+            if answer.comment:
+                text.append(f"  “{visible_line(answer.comment)}”\n", style="italic")
     text.append(f"so far: {wording.outcome_words(reveal.outcome)}\n", style="dim")
     return text
 
 
 def top_line(session: Session, progress: Progress) -> Text:
-    """Who reviews, and how far it is."""
+    """The reviewer, and the progress."""
     return Text(f"{session.reviewer} · {wording.count_line(progress)}", no_wrap=True, overflow="ellipsis")
 
 
 def advice(estimates: Estimates | None) -> Text:
-    """The estimate of what is left, and the queues so far."""
+    """The estimate of the errors left, and the yield of the queues."""
     text = Text(wording.advice_line(estimates))
     shares = [f"{name} {wrong}/{of}" for name, wrong, of, _ in wording.yield_lines(estimates)]
     if shares:
@@ -108,13 +108,13 @@ def advice(estimates: Estimates | None) -> Text:
 
 
 def key_line(*, answered: bool) -> Text:
-    """The keys that do something now."""
+    """The keys that work now."""
     keys = (
         [("enter", "next"), ("u", "undo"), ("c", "comment")]
         if answered
         else [
             ("h", "has it"),
-            ("n", "has it not"),
+            ("n", "doesn't have it"),
             ("t", "can't tell"),
             ("s", "skip"),
             ("c", "comment"),
@@ -129,10 +129,10 @@ def key_line(*, answered: bool) -> Text:
 
 
 def finished(session: Session) -> Text:
-    """What is said when the queue is empty."""
+    """The message when the queue is empty."""
     if session.adjudicate:
-        return Text("Nothing is disputed that you have not decided.\n\nPress q.")
+        return Text("There are no disputes left for you to decide.\n\nPress q.")
     return Text(
-        "Nothing is left for you: every item is answered, or another reviewer is looking at it.\n\n"
-        "u takes your last answer back, enter looks again, q quits. Disputes: label-audit review AUDIT --adjudicate"
+        "There is nothing left for you: every item is answered, or another reviewer is looking at it.\n\n"
+        "u undoes your last answer, enter checks again, q quits. To decide disputes: label-audit review AUDIT --adjudicate"
     )

@@ -2,25 +2,66 @@
 
 from typing import Any, ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Static
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
 
 from ....core.errors import MerchantGuardError
 from ...storage.items import AnswerKind
+from ...storage.journal import MAX_COMMENT_CHARACTERS
 from .. import wording
 from ..card import Card, Reveal
 from ..session import Session
 from . import painting
-from .dialogs import CommentScreen, HelpScreen
 
 _REFRESH_SECONDS = 2.0
 
+_DIALOG_CSS = """
+    {name} {{ align: center middle; }}
+    {name} > Vertical {{ width: 70; max-width: 90%; height: auto; padding: 1 2; border: round $primary; background: $surface; }}
+"""
+
+
+class CommentScreen(ModalScreen[str | None]):
+    """Asks for a comment: enter saves it, escape cancels."""
+
+    CSS = _DIALOG_CSS.format(name="CommentScreen")
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def compose(self) -> ComposeResult:
+        """A line for the comment."""
+        with Vertical():
+            yield Static("Comment (enter saves, escape cancels)", markup=False)
+            yield Input(max_length=MAX_COMMENT_CHARACTERS)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Return the comment."""
+        self.dismiss(event.value.strip() or None)
+
+
+class HelpScreen(ModalScreen[None]):
+    """Shows the keys; any of these closes it."""
+
+    CSS = _DIALOG_CSS.format(name="HelpScreen")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,space,question_mark,q", "dismiss", show=False)
+    ]
+
+    def compose(self) -> ComposeResult:
+        """A table of keys."""
+        table = Table.grid(padding=(0, 2))
+        for key, words in (*wording.HELP, ("q", "quit; every answer is already saved")):
+            table.add_row(key, words)
+        with Vertical():
+            yield Static(table)
+
 
 class ReviewApp(App[None]):
-    """Shows one card after another. `card`: what is asked now; `reveal`: set once it is answered."""
+    """Shows one card after another. `card`: the current item; `reveal`: set once it is answered."""
 
     CSS_PATH = None
     CSS = """
@@ -73,13 +114,13 @@ class ReviewApp(App[None]):
     def on_mount(self) -> None:
         """Show the first item."""
         self.title = "label-audit"
-        self._turn_to(self.session.next())
+        self._show_card(self.session.next())
         self.set_interval(_REFRESH_SECONDS, self._show_progress)
 
-    # What the keys do
+    # Keys
 
     def action_answer(self, kind: AnswerKind) -> None:
-        """Write an answer, then show what was hidden; the screen moves only once it is on the disk."""
+        """Write an answer, then show what was hidden; the screen changes only once the answer is on disk."""
         if (
             self.card is None
             or self.reveal is not None
@@ -87,7 +128,7 @@ class ReviewApp(App[None]):
         ):
             return
         if kind == "skip":
-            self._turn_to(self.session.next())
+            self._show_card(self.session.next())
             return
         self.reveal = self.session.reveal(self.card)
         self._show()
@@ -95,17 +136,17 @@ class ReviewApp(App[None]):
     def action_next(self) -> None:
         """Go on to the next item, once this one is answered."""
         if self.card is not None and self.reveal is None:
-            self._say("Answer first: h has it, n has it not, t can't tell, s skip")
+            self._say("Answer first: h has it, n doesn't have it, t can't tell, s skip")
             return
-        self._turn_to(self.session.next())
+        self._show_card(self.session.next())
 
     def action_undo(self) -> None:
-        """Take back the last answer and ask again."""
+        """Undo the last answer and ask again."""
         card = self._try(self.session.undo)
         if card is None:
-            self._say("There is no answer of yours to take back")
+            self._say("You have no answer to undo")
         else:
-            self._turn_to(card)
+            self._show_card(card)
 
     def action_comment(self) -> None:
         """Ask for a comment and write it."""
@@ -123,7 +164,7 @@ class ReviewApp(App[None]):
             self._show()
 
     def action_more(self) -> None:
-        """Show the next part of the texts; after the last one the first."""
+        """Show the next part of the texts; after the last part, the first again."""
         if self.card is None:
             return
         self.session.keep(self.card)
@@ -137,10 +178,10 @@ class ReviewApp(App[None]):
         """Show the keys."""
         self.push_screen(HelpScreen())
 
-    # What the screen shows
+    # Screen
 
     def _try(self, act: Any, *given: Any) -> Any:
-        """Do it, or say why it could not be done and leave the screen as it is."""
+        """Call `act`, or show why it failed and leave the screen as it is."""
         try:
             result = act(*given)
         except MerchantGuardError as error:
@@ -154,7 +195,7 @@ class ReviewApp(App[None]):
         place.update(message)
         place.set_class(bool(message), "shown")
 
-    def _turn_to(self, card: Card | None) -> None:
+    def _show_card(self, card: Card | None) -> None:
         self.card = card
         self.reveal = None
         if card is not None:
@@ -178,7 +219,7 @@ class ReviewApp(App[None]):
             self.query_one("#reveal", Static).update("")
         else:
             for number, pane in enumerate(self._panes()):
-                role = ("asked", "to compare")[number] if len(card.panes) > 1 else ""
+                role = ("to review", "to compare")[number] if len(card.panes) > 1 else ""
                 text = painting.pane_text(pane, pane.excerpt(self._starts[number]), role)
                 self.query_one(f"#text{number}", Static).update(text)
             self.query_one("#policy", Static).update(painting.policy_text(card))
@@ -190,8 +231,10 @@ class ReviewApp(App[None]):
         if self.reveal is not None:
             return painting.reveal_text(self.reveal)
         if card.stage == "adjudication":
-            return painting.opinions_text(self.session.reveal(card))
-        return Text("What the data and the model say is shown after your answer.", style="dim italic")
+            return painting.answers_text(self.session.reveal(card))
+        return Text(
+            "The label in the data and the model's opinion are shown after your answer.", style="dim italic"
+        )
 
     def _show_progress(self) -> None:
         progress = self.session.progress()

@@ -1,1 +1,1 @@
-"""The web interface."""
+"""The review page in a browser: `SessionRegistry` and `serve`."""

@@ -1,7 +1,7 @@
-"""The review page: server-rendered, for this machine only, the same keys as in the terminal.
+"""The review page: rendered on the server, for this machine only, with the same keys as in the terminal.
 
-Pages are plain HTML that work by themselves; htmx swaps them in place. All text is escaped by the templates and made inert
-before; scripts come from two static files and from nowhere else (`web_guard.py`).
+Pages are plain HTML that works without scripts; htmx only swaps them in place. All text is made safe to show and escaped by
+the templates; scripts come from two static files and from nowhere else (`guard.py`).
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _STATIC = {
 
 
 class SessionRegistry:
-    """The sessions of all reviewers who use this server, and the item that each looks at."""
+    """The sessions of all reviewers who use this server, and each one's current item."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class SessionRegistry:
         evidence: Evidence | None = None,
     ) -> None:
         self.reviewer = reviewer
-        # Without it a page elsewhere that knows the addresses here could not send a form that counts.
+        # Every form must carry it, so that another website cannot submit one.
         self.token = secrets.token_urlsafe(24)
         self._open: Callable[[str], Session] = lambda name: Session(
             folder, name, adjudicate=adjudicate, mix=mix, evidence=evidence
         )
         self._sessions: dict[str, Session] = {}
         self._current: dict[str, Card] = {}
-        # A folder without an audit is told of before anything is served.
+        # A folder without an audit is reported before anything is served.
         Scan(folder).close()
         Journal(folder).close()
 
@@ -71,13 +71,13 @@ class SessionRegistry:
         return self._sessions[name]
 
     def current(self, name: str) -> Card | None:
-        """The item that a reviewer has not answered yet: the same one until he has."""
+        """The item for a reviewer to answer: the same one until it is answered."""
         if name not in self._current and (card := self.session(name).next()) is not None:
             self._current[name] = card
         return self._current.get(name)
 
     def answer(self, name: str, number: int, kind: AnswerKind) -> int | None:
-        """Write an answer; gives its number, also when it comes a second time, and None if the item is not the current one."""
+        """Write an answer and return its number, also if it is sent twice; None if the item is not the current one."""
         card = self._current.get(name)
         if card is not None and card.number == number:
             answer = self.session(name).answer(card, kind)
@@ -88,7 +88,7 @@ class SessionRegistry:
         return last.number if last is not None and last.shown.get("item") == number else None
 
     def undo(self, name: str) -> None:
-        """Take a reviewer's latest answer back; its item is then the current one."""
+        """Undo a reviewer's latest answer; its item is then the current one."""
         if (card := self.session(name).undo()) is not None:
             self._current[name] = card
 
@@ -131,7 +131,7 @@ async def static_file(name: str) -> Response:
 
 
 class Pages:
-    """What each address answers. All are coroutines: one thread, to which the sessions' databases belong."""
+    """The response of each address. All are coroutines: the sessions' databases belong to one thread."""
 
     def __init__(self, registry: SessionRegistry) -> None:
         self._registry = registry
@@ -160,25 +160,25 @@ class Pages:
     def _checked(self, request: Request, token: str) -> str:
         """The reviewer who sent a form.
 
-        :raises AuditError: if the form is not from a page of this server, or nobody has said who reviews.
+        :raises AuditError: if the form is not from a page of this server, or the reviewer has no name yet.
         """
         name = self._name(request)
         if not secrets.compare_digest(token.encode(), self._registry.token.encode()):
-            raise AuditError("this page is from an earlier start of the server: load it again")
+            raise AuditError("this page is from before the server was restarted: reload it")
         if name is None:
-            raise AuditError("say who you are first")
+            raise AuditError("enter your name first")
         return name
 
     async def start(self, request: Request) -> Response:
-        """Ask who reviews."""
+        """Ask for the reviewer's name."""
         if self._registry.reviewer is not None:
             return _to("/review")
         return self._page("start.html.j2", name=self._name(request) or "")
 
     async def choose(self, name: Annotated[str, Form()], token: Annotated[str, Form()]) -> Response:
-        """Remember who reviews in this browser."""
+        """Remember the reviewer's name in this browser."""
         if not secrets.compare_digest(token.encode(), self._registry.token.encode()):
-            raise AuditError("this page is from an earlier start of the server: load it again")
+            raise AuditError("this page is from before the server was restarted: reload it")
         response = _to("/review")
         response.set_cookie(_COOKIE, quote(checked_name(name)), httponly=True, samesite="strict")
         return response
@@ -192,11 +192,11 @@ class Pages:
         card = self._registry.current(name)
         if card is None:
             return self._page("finished.html.j2", session=session, progress=session.progress())
-        opinions = session.reveal(card).opinions if card.stage == "adjudication" else ()
-        return self._card(session, card, opinions=opinions, panes=card.panes, reveal=None, number=None)
+        answers = session.reveal(card).answers if card.stage == "adjudication" else ()
+        return self._card(session, card, answers=answers, panes=card.panes, reveal=None, number=None)
 
     async def answered(self, request: Request, number: int) -> Response:
-        """An item again after its answer, with what was hidden."""
+        """An answered item, with what was hidden before."""
         name = self._name(request)
         if name is None:
             return _to("/")
@@ -204,7 +204,7 @@ class Pages:
         card, _ = session.answered(number)
         reveal = session.reveal(card)
         return self._card(
-            session, card, opinions=reveal.opinions, panes=reveal.panes, reveal=reveal, number=number
+            session, card, answers=reveal.answers, panes=reveal.panes, reveal=reveal, number=number
         )
 
     def _card(self, session: Session, card: Card, *, panes: Any, **values: Any) -> Response:
@@ -221,7 +221,7 @@ class Pages:
         session = self._registry.session(name)
         card = session.answered(answered)[0] if answered else self._registry.current(name)
         if card is None or not 0 <= side < len(card.panes):
-            raise AuditError("the item of this text is no longer shown")
+            raise AuditError("this item is no longer shown")
         if not answered:
             session.keep(card)
         pane = (session.cards.with_quotes(card) if answered else card.panes)[side]
@@ -239,7 +239,7 @@ class Pages:
         """Write an answer, then show what was hidden."""
         name = self._checked(request, token)
         if answer not in wording.KEYS.values():
-            raise AuditError(f"{answer} is no answer to an item")
+            raise AuditError(f"{answer} is not an answer to an item")
         number = self._registry.answer(name, item, answer)
         return _to("/review" if number is None or answer == "skip" else f"/answered/{number}")
 
@@ -259,16 +259,16 @@ class Pages:
         return _to(f"/answered/{answered}" if answered else "/review")
 
     async def undo(self, request: Request, token: Annotated[str, Form()]) -> Response:
-        """Take the latest answer back."""
+        """Undo the latest answer."""
         self._registry.undo(self._checked(request, token))
         return _to("/review")
 
     async def explain(self, _: Request, error: Exception) -> Response:
-        """What could not be done, and why."""
+        """The error page."""
         status = 507 if isinstance(error, StorageError) else 409
         message = str(error)
         if isinstance(error, RequestValidationError):
-            status, message = 422, "the form is not one of this page: load it again"
+            status, message = 422, "this form is not from this page: reload it"
         return self._page("message.html.j2", status=status, message=message)
 
 
@@ -276,17 +276,18 @@ def _to(path: str) -> Response:
     return RedirectResponse(path, status_code=303)
 
 
-def serve(registry: SessionRegistry, *, port: int, tell: Callable[[str], None]) -> None:
+def serve(registry: SessionRegistry, *, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until interrupted, on the loopback address only.
 
-    :param port: 0 takes a free one; `tell` is given the address.
+    :param port: 0 picks a free one.
+    :param on_ready: called with the address once the server accepts connections.
     :raises AuditError: if the port is taken.
     """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
-            listener.listen()  # before the address is told: who comes early waits
+            listener.listen()  # before the address is announced: early connections wait
         except OSError as error:
             raise AuditError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port"
@@ -295,5 +296,5 @@ def serve(registry: SessionRegistry, *, port: int, tell: Callable[[str], None]) 
         config = uvicorn.Config(
             make_app(registry, port=port), log_level="warning", access_log=False, server_header=False
         )
-        tell(f"http://127.0.0.1:{port}/")
+        on_ready(f"http://127.0.0.1:{port}/")
         uvicorn.Server(config).run(sockets=[listener])

@@ -1,7 +1,7 @@
-"""What stands before the review page: only this machine's own browser, on this very page, gets through.
+"""Protects the review page: only requests from this page, in a browser on this machine, get through.
 
-A page elsewhere can make a browser send requests here, and by rebinding its name's address it can even read the answers. So the
-Host must be this server's own, an Origin too, and whatever changes something must name its Origin and carry the page's token (`web.py`).
+Another website can make a browser send requests here, and with DNS rebinding it can even read the responses. So the Host and any
+Origin must be this server's own, and a request that changes something must have an Origin and carry the page's token (`app.py`).
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,7 +30,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Guard:
-    """ASGI middleware that refuses foreign requests and adds the headers that keep a page harmless."""
+    """ASGI middleware that refuses foreign requests and adds security headers."""
 
     def __init__(self, application: Application, *, port: int) -> None:
         self._application = application
@@ -63,7 +63,7 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value.decode("latin-1"))
         if len(headers.get(b"host", ())) != 1 or headers[b"host"][0].lower() not in self._hosts:
-            return 403, "refused: this page is for this machine only (foreign Host)"
+            return 403, "refused: this page is only available on this machine (foreign Host)"
         changes = scope["method"] not in ("GET", "HEAD")
         origins = headers.get(b"origin", [])
         if any(origin.lower().removeprefix("http://") not in self._hosts for origin in origins):

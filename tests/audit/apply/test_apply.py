@@ -16,7 +16,7 @@ from pyarrow import parquet
 from merchantguard.audit.apply.apply import CHANGES, PROVENANCE, apply_audit, revert_data
 from merchantguard.audit.storage.items import Answer, AnswerKind, Item
 from merchantguard.audit.storage.journal import Journal
-from merchantguard.audit.storage.store import write_scan
+from merchantguard.audit.storage.store import ScanSummary, write_scan
 from merchantguard.audit_cli import main
 from merchantguard.core.errors import AuditError
 from merchantguard.data.records.readers import read_records, write_records
@@ -43,7 +43,9 @@ def _answer(record: str, policy: str, kind: AnswerKind, reviewer: str = "ann", *
 
 
 def _item(record: str, policy: str, **fields: Any) -> Item:
-    return replace(Item(record, policy, True, "wrong_positive", suspicion=0.9, opinion=0.1), **fields)
+    return replace(
+        Item(record, policy, True, "wrong_positive", p_label_error=0.9, model_probability=0.1), **fields
+    )
 
 
 def _audit(
@@ -60,7 +62,7 @@ def _audit(
         records=read.records,
         duplicates=range(len(read.records)),
         items=items,
-        about={"files": read.files},
+        summary=ScanSummary(files=read.files),
     )
     journal = Journal(folder)
     for answer in answers:
@@ -210,7 +212,7 @@ def test_parquet_keeps_its_types_compression_and_metadata(
     assert (two.labels, two.unknown) == (("walrus",), ("crimson",))
 
 
-def test_planted_items_and_single_opinions_change_nothing_when_two_are_asked_for(
+def test_gold_items_and_single_opinions_change_nothing_when_two_are_asked_for(
     tmp_path: Path, taxonomy: Taxonomy
 ) -> None:
     path = tmp_path / "data.jsonl"
@@ -222,7 +224,7 @@ def test_planted_items_and_single_opinions_change_nothing_when_two_are_asked_for
         _answer("d", "crimson", "has"),
         _answer("d", "crimson", "has", reviewer="bob", stage="second"),
     ]
-    items = [_item("d", "crimson", cause="planted", given=False, known=False)]
+    items = [_item("d", "crimson", cause="gold", given=False, gold_answer=False)]
     audit = _audit(tmp_path / "audit", taxonomy, [path], answers, items)
     applied = apply_audit(audit, tmp_path / "out", min_reviewers=2)
     assert applied.cells == 1
@@ -237,11 +239,11 @@ def test_planted_items_and_single_opinions_change_nothing_when_two_are_asked_for
 def test_a_near_duplicate_follows_where_the_reviewer_was_told(tmp_path: Path, taxonomy: Taxonomy) -> None:
     path = tmp_path / "data.jsonl"
     write_records(ROWS, path)
-    answer = _answer("b", "crimson", "has", shown={"twins": ["d"]})
+    answer = _answer("b", "crimson", "has", shown={"exact_duplicates": ["d"]})
     audit = _audit(tmp_path / "audit", taxonomy, [path], [answer], [_item("b", "crimson", given=False)])
     apply_audit(audit, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / CHANGES).read_text().splitlines()]
-    assert [(line["record"], line.get("twin_of"), line["item"]) for line in lines] == [
+    assert [(line["record"], line.get("duplicate_of"), line["item"]) for line in lines] == [
         ("b", None, 1),
         ("d", "b", 1),
     ]

@@ -36,7 +36,7 @@ def test_what_is_not_usable_is_said(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--port=70000", "--controls=9", "--second-share=2", "--planted=-1"])
+@pytest.mark.parametrize("option", ["--port=70000", "--controls=9", "--second-share=2", "--gold=-1"])
 def test_options_out_of_range_are_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(SystemExit):
         main(["review", str(tmp_path), option])

@@ -35,7 +35,7 @@ def tiny(
         if row["id"] in FLIPPED:
             row["labels"] = sorted({*row["labels"]} ^ {"crimson"})
     rows[1] |= {"labels": [], "unknown": ["walrus"]}
-    rows.append({**rows[5], "id": "twin", "labels": sorted({*rows[5]["labels"]} ^ {"walrus"})})
+    rows.append({**rows[5], "id": "copy", "labels": sorted({*rows[5]["labels"]} ^ {"walrus"})})
     data = folder / "records.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not a row\n")
     config = folder / "tiny.yaml"
@@ -70,7 +70,7 @@ def test_wrong_labels_lead_the_queue(scanned: Path) -> None:
     ]
     found = {item.record for item in head} & set(FLIPPED)
     assert len(found) >= 4
-    assert all(item.reasons and 0 <= item.suspicion <= 1 for item in items)
+    assert all(item.reasons and 0 <= item.p_label_error <= 1 for item in items)
     assert {reason.name for reason in head[0].reasons} >= {"model", "neighbours", "training", "cleanlab"}
 
 
@@ -80,14 +80,14 @@ def test_near_duplicates_with_two_labels_are_set_side_by_side(scanned: Path) -> 
         for _, item in Scan(scanned).items()
         if item.cause == "contradicting_duplicates" and item.policy == "walrus"
     ]
-    assert {"r5", "twin"} in pairs
+    assert {"r5", "copy"} in pairs
 
 
 def test_what_nobody_judged_is_no_item(scanned: Path) -> None:
     scan = Scan(scanned)
     assert not [item for _, item in scan.items() if (item.record, item.policy) == ("r1", "walrus")]
-    assert scan.about["known_cells"] == 121 * 2 - 1
-    assert scan.about["rejected"] == 1
+    assert scan.summary.labelled_cells == 121 * 2 - 1
+    assert scan.summary.rejected == 1
 
 
 def test_folds_keep_domains_together_and_predict_every_record_once(scanned: Path) -> None:
@@ -145,7 +145,7 @@ def _probabilities(scanned: Path, **changes: Any) -> list[dict[str, Any]]:
         ({"crimson": "high"}, r"row 3: crimson is 'high'"),
         ({"crimson": None}, r"row 3: has no value for the policy 'crimson'"),
         ({"crimson": True}, r"row 3: crimson is True"),
-        ({"id": "r0"}, r"row 3: id 'r0' came in row 1 already"),
+        ({"id": "r0"}, r"row 3: id 'r0' is already in row 1"),
         ({"id": None}, r"row 3: has no `id`"),
         ({"id": "other"}, r"has no row for 1 of 121 records, 'r2' first"),
     ],
@@ -175,8 +175,8 @@ def test_probabilities_from_a_file_replace_training(
     out = tmp_path / "audit"
     assert _scan(*tiny, out, "--probabilities", str(path), "--controls", "30") == 0
     assert "label-audit review" in capsys.readouterr().out
-    opinions = {(item.record, item.policy): item.opinion for _, item in Scan(out).items()}
-    assert opinions.get(("r2", "crimson"), 0.125) == 0.125
+    outputs = {(item.record, item.policy): item.model_probability for _, item in Scan(out).items()}
+    assert outputs.get(("r2", "crimson"), 0.125) == 0.125
     assert not (out / "folds").exists()
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from audit_estimates import WORLDS, Outcome, simulate
+from audit.estimates import WORLDS, Outcome, simulate
 
 from merchantguard.audit.estimation.estimates import Estimator
 from merchantguard.audit.estimation.intervals import share_interval, weighted_count_confidence
@@ -13,7 +13,7 @@ from merchantguard.audit.storage.items import Answer, AnswerKind, Item
 
 
 def _item(record: str, cause: str, *, given: bool = True, **fields: object) -> Item:
-    base = Item(record, "p", given, cause, suspicion=0.5, opinion=0.5, value=0.5)  # type: ignore[arg-type]
+    base = Item(record, "p", given, cause, p_label_error=0.5, model_probability=0.5, value=0.5)  # type: ignore[arg-type]
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
@@ -49,21 +49,21 @@ def test_a_queue_counts_what_was_decided_against_the_label() -> None:
     assert (queue.cause, queue.decided, queue.wrong, queue.waiting) == ("wrong_positive", 2, 1, 1)
     assert queue.precision.low < 0.5 < queue.precision.high
     assert (found.decided, found.wrong, found.disputed) == (2, 1, 0)
-    assert found.next_looks == 1
+    assert found.next_items == 1
     assert not found.stop
 
 
-def test_reviewers_are_measured_on_planted_items_and_an_answer_taken_back_does_not_count() -> None:
-    items = [_item(f"r{n}", "planted", known=n < 2) for n in range(4)]
+def test_reviewers_are_measured_on_gold_items_and_an_answer_taken_back_does_not_count() -> None:
+    items = [_item(f"r{n}", "gold", gold_answer=n < 2) for n in range(4)]
     answers = _answers({"r0": "has", "r1": "has_not", "r2": "has_not", "r3": "has"})
     undo = replace(answers[3], answer="undo", undoes=4, number=5)
     (reviewer,) = Estimator(items).estimate([*answers, undo]).reviewers
-    assert (reviewer.planted, reviewer.right, reviewer.seconds) == (3, 2, 6.0)
+    assert (reviewer.gold, reviewer.right, reviewer.seconds) == (3, 2, 6.0)
     assert reviewer.accuracy.low < 2 / 3 < reviewer.accuracy.high
 
 
 def test_each_control_stands_for_the_cells_it_was_drawn_from() -> None:
-    controls = [_item(f"c{n}", "control", share=0.01) for n in range(50)]
+    controls = [_item(f"c{n}", "control", inclusion_probability=0.01) for n in range(50)]
     answers = _answers({f"c{n}": "has_not" if n < 5 else "has" for n in range(50)})
     found = Estimator(controls).estimate(answers)
     remaining = found.remaining
@@ -79,7 +79,7 @@ def test_each_control_stands_for_the_cells_it_was_drawn_from() -> None:
 
 def test_controls_speak_of_the_cells_that_no_queue_has_reached() -> None:
     suspects = [_item(f"r{n}", "wrong_positive", value=float(100 - n)) for n in range(100)]
-    controls = [_item(f"r{n}", "control", share=0.1) for n in range(0, 200, 10)]
+    controls = [_item(f"r{n}", "control", inclusion_probability=0.1) for n in range(0, 200, 10)]
     looked = [
         replace(answer, shown={"cause": "wrong_positive"})
         for answer in _answers({f"r{n}": "has_not" for n in range(50) if n != 20})
@@ -99,13 +99,13 @@ def test_controls_speak_of_the_cells_that_no_queue_has_reached() -> None:
 
 
 def test_errors_left_are_unknown_until_a_control_is_answered() -> None:
-    items = [_item("c", "control", share=0.1), _item("r", "wrong_positive")]
+    items = [_item("c", "control", inclusion_probability=0.1), _item("r", "wrong_positive")]
     assert Estimator(items).estimate(_answers({"r": "has"})).remaining is None
 
 
 def test_it_says_stop_when_looking_no_longer_pays_or_little_is_left() -> None:
-    suspects = [_item(f"r{n}", "wrong_positive", suspicion=0.01) for n in range(300)]
-    controls = [_item(f"c{n}", "control", share=0.5) for n in range(400)]
+    suspects = [_item(f"r{n}", "wrong_positive", p_label_error=0.01) for n in range(300)]
+    controls = [_item(f"c{n}", "control", inclusion_probability=0.5) for n in range(400)]
     looked = _answers({f"r{n}": "has" for n in range(60)} | {f"c{n}": "has" for n in range(400)})
     found = Estimator([*suspects, *controls]).estimate(looked, StopRule(0.1, share_left=0.0))
     assert found.stop
@@ -121,14 +121,14 @@ def test_it_says_stop_when_looking_no_longer_pays_or_little_is_left() -> None:
 
 
 def test_a_reviewer_who_misses_half_makes_twice_the_errors_likely() -> None:
-    controls = [_item(f"c{n}", "control", given=False, share=0.1) for n in range(100)]
-    planted = [_item(f"p{n}", "planted", known=True) for n in range(40)]
+    controls = [_item(f"c{n}", "control", given=False, inclusion_probability=0.1) for n in range(100)]
+    gold_items = [_item(f"p{n}", "gold", gold_answer=True) for n in range(40)]
     answers = _answers(
         {f"c{n}": "has" if n < 10 else "has_not" for n in range(100)}
         | {f"p{n}": "has" if n < 20 else "has_not" for n in range(40)}
     )
     plain = Estimator(controls).estimate(answers[:100]).remaining
-    corrected = Estimator([*controls, *planted]).estimate(answers).remaining
+    corrected = Estimator([*controls, *gold_items]).estimate(answers).remaining
     assert plain is not None
     assert corrected is not None
     assert corrected.left.point == pytest.approx(2 * plain.left.point)

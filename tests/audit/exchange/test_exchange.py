@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merchantguard.audit.exchange import answer_table
-from merchantguard.audit.exchange.exchange import add_answers, tasks
+from merchantguard.audit.exchange.answers import add_answers
+from merchantguard.audit.exchange.tasks import tasks
 from merchantguard.audit.storage.items import Item
 from merchantguard.audit.storage.journal import Journal
-from merchantguard.audit.storage.store import Scan, write_scan
+from merchantguard.audit.storage.store import Scan, ScanSummary, write_scan
 from merchantguard.audit_cli import main
 from merchantguard.data.records.readers import read_records, write_records
 from merchantguard.data.records.rows import open_rows
@@ -35,14 +36,16 @@ FORMULA = ROWS[0]["id"]
 
 
 def _item(record: str, policy: str, given: bool, **fields: Any) -> Item:
-    return replace(Item(record, policy, given, "wrong_positive", suspicion=0.9, opinion=0.1), **fields)
+    return replace(
+        Item(record, policy, given, "wrong_positive", p_label_error=0.9, model_probability=0.1), **fields
+    )
 
 
 ITEMS = [
     _item(FORMULA, "crimson", True, value=2.0),
     _item("b", "walrus", False, cause="contradicting_duplicates", other_record="c", value=3.0),
-    _item("c", "crimson", False, cause="control", share=0.5),
-    _item("c", "walrus", True, cause="planted", known=True),
+    _item("c", "crimson", False, cause="control", inclusion_probability=0.5),
+    _item("c", "walrus", True, cause="gold", gold_answer=True),
 ]
 
 
@@ -97,7 +100,7 @@ def test_tasks_are_blind_and_inert(audit: Path) -> None:
     assert len(tasks) == 4
     for task in tasks:
         assert set(task) == {"data"}
-        assert not {"given", "cause", "known", "opinion"} & set(task["data"])
+        assert not {"given", "cause", "gold_answer", "model_probability"} & set(task["data"])
     by_record = {(task["data"]["record"], task["data"]["policy"]): task["data"] for task in tasks}
     assert by_record["b", "walrus"]["near_duplicate"] == "walrus, goods"
     assert by_record[FORMULA, "crimson"]["text"] == "=2+3 crimson <script>alert(1)</script> ⟨RLO⟩"
@@ -118,7 +121,7 @@ def test_tasks_are_blind_and_inert(audit: Path) -> None:
 def test_label_studio_answers_become_answers_once(audit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = _label_studio(audit, {FORMULA: "has_not", "b": "skip"})
     assert main(["import", str(audit), str(export)]) == 0
-    assert "2 new answers, 0 known already" in capsys.readouterr().out
+    assert "2 new answers, 0 already imported" in capsys.readouterr().out
     maria = "maria@example.com"
     assert sorted(_answers(audit)) == [
         (maria, FORMULA, "crimson", "has_not", "=why"),
@@ -131,7 +134,7 @@ def test_label_studio_answers_become_answers_once(audit: Path, capsys: pytest.Ca
     assert answer.tool.startswith("label-studio, label-audit")
     assert answer.shown["blind"] is True
     assert main(["import", str(audit), str(export)]) == 0
-    assert "0 new answers, 2 known already" in capsys.readouterr().out
+    assert "0 new answers, 2 already imported" in capsys.readouterr().out
     # A later change of mind is news; the old export after it is not.
     old = export.read_bytes()
     _label_studio(audit, {FORMULA: "has", "b": "skip"}, at="2026-11-21T10:00:00Z")
@@ -215,7 +218,12 @@ def test_a_table_brings_answers_back_to_their_records_whatever_stands_in_it(
     read = read_records([data], taxonomy, strict=True)
     items = [_item(record.id, "crimson", False) for record in read.records]
     write_scan(
-        folder, taxonomy=taxonomy, records=read.records, duplicates=range(len(items)), items=items, about={}
+        folder,
+        taxonomy=taxonomy,
+        records=read.records,
+        duplicates=range(len(items)),
+        items=items,
+        summary=ScanSummary(),
     )
     scan, journal = Scan(folder), Journal(folder)
     answer_table.write(folder, tasks(scan, []), show_given=False)
@@ -253,7 +261,7 @@ def test_bad_rows_are_named_and_set_aside_and_the_rest_goes_on(
     )
     assert main(["import", str(audit), str(table), str(export)]) == 0
     printed = capsys.readouterr()
-    assert f"{table}: 1 new answers, 0 known already, 1 tasks without an answer, 6 bad rows" in printed.out
+    assert f"{table}: 1 new answers, 0 already imported, 1 tasks without an answer, 6 bad rows" in printed.out
     for text in (
         "row 2: answer: 'maybe' must be",
         "row 3: 'nobody', 'walrus': is no item",
@@ -293,12 +301,14 @@ def test_what_cannot_be_done_is_said(
     assert message in capsys.readouterr().err
 
 
-def test_a_limit_leaves_room_for_controls_and_planted_items(write_audit: Callable[..., Path]) -> None:
+def test_a_limit_leaves_room_for_controls_and_gold_items(write_audit: Callable[..., Path]) -> None:
     rows = [{"id": f"r{n}", "text": f"crimson {n}", "labels": []} for n in range(100)]
     suspects = [_item(f"r{n}", "crimson", False, value=float(-n)) for n in range(100)]
-    controls = [_item(f"r{n}", "walrus", False, cause="control", share=0.5) for n in range(50)]
-    planted = [_item(f"r{n}", "walrus", False, cause="planted", known=False) for n in range(50, 100)]
-    audit = write_audit(rows, [*suspects, *controls, *planted])
+    controls = [
+        _item(f"r{n}", "walrus", False, cause="control", inclusion_probability=0.5) for n in range(50)
+    ]
+    gold_items = [_item(f"r{n}", "walrus", False, cause="gold", gold_answer=False) for n in range(50, 100)]
+    audit = write_audit(rows, [*suspects, *controls, *gold_items])
     tasks = json.loads((_export(audit, "label-studio", "--limit", "40") / "tasks.json").read_text())
     cells = [(task["data"]["policy"], int(task["data"]["record"][1:])) for task in tasks]
     assert sorted(number for policy, number in cells if policy == "crimson") == list(range(34))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from audit.rankers import normalized_margin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -9,15 +10,15 @@ from sklearn.metrics import average_precision_score
 
 from merchantguard.audit.ranking.combine import Ranking, rank_cells
 from merchantguard.audit.ranking.drift import drifts
-from merchantguard.audit.ranking.duplicates import contradictions, settled
+from merchantguard.audit.ranking.duplicates import contradictions, duplicate_counts
 from merchantguard.audit.ranking.log_likelihood_ratio import (
-    out_of_fold_evidence,
-    with_dynamics,
+    log_likelihood_ratio,
+    with_margins,
     wrong_positive_rate,
 )
 from merchantguard.audit.ranking.neighbours import Neighbours, nearest, neighbour_vectors
-from merchantguard.audit.ranking.noise_model import fit_mistakes
-from merchantguard.audit.ranking.scores import Cells, normalized_margin, self_confidence
+from merchantguard.audit.ranking.noise_model import fit_noise_model
+from merchantguard.audit.ranking.scores import Cells, self_confidence
 
 POLICIES = 6
 
@@ -54,7 +55,7 @@ def test_no_kind_of_mistake_is_found_worse_than_by_the_best_single_ranker(kind: 
     differences = []
     for seed in range(3):
         cells, wrong, near = _world(seed=seed, kind=kind)
-        shares = near.shares(cells.given, cells.known)
+        shares = near.shares(cells.given, cells.mask)
         single = (
             self_confidence(cells),
             self_confidence(cells, adjusted=True),
@@ -62,7 +63,7 @@ def test_no_kind_of_mistake_is_found_worse_than_by_the_best_single_ranker(kind: 
             np.where(cells.given, 1.0 - shares, shares),
         )
         best = max(_precision(scores, wrong) for scores in single)
-        differences.append(_precision(rank_cells(cells, near).suspicion, wrong) - best)
+        differences.append(_precision(rank_cells(cells, near).p_label_error, wrong) - best)
     assert np.mean(differences) > -0.02
 
 
@@ -84,11 +85,13 @@ def test_unknown_cells_are_not_scored() -> None:
     part = Cells(cells.given, known, cells.probabilities)
     assert (np.isnan(self_confidence(part, adjusted=True)) == ~known).all()
     assert (np.isnan(normalized_margin(part)) == ~known).all()
-    suspicion = rank_cells(part, near, margins=cells.probabilities).suspicion
-    assert (suspicion[~known] == 0).all()
-    assert (suspicion[known] > 0).all()
+    p_label_error = rank_cells(part, near, margins=cells.probabilities).p_label_error
+    assert (p_label_error[~known] == 0).all()
+    assert (p_label_error[known] > 0).all()
     changed = Cells(cells.given ^ ~known, known, cells.probabilities)
-    np.testing.assert_allclose(rank_cells(changed, near, margins=cells.probabilities).suspicion, suspicion)
+    np.testing.assert_allclose(
+        rank_cells(changed, near, margins=cells.probabilities).p_label_error, p_label_error
+    )
 
 
 @given(
@@ -106,22 +109,26 @@ def test_suspicions_are_probabilities_whatever_the_data(
     shape = (records, policies)
     known = draw.random(shape) < 0.9
     cells = Cells((draw.random(shape) < rate) & known, known, draw.choice([0.0, 1e-9, 0.5, 1.0], shape))
-    evidence = out_of_fold_evidence(cells, draw.random(shape))
+    evidence = log_likelihood_ratio(cells, draw.random(shape))
     who = draw.integers(annotators, size=records) if annotators else None
-    fitted = fit_mistakes(cells, evidence, wrong_rate=wrong_positive_rate(cells, evidence), annotators=who)
-    assert ((fitted.suspicion >= 0) & (fitted.suspicion <= 1)).all()
-    assert ((fitted.swap >= 0) & (fitted.swap <= fitted.suspicion + 1e-12)).all()
+    fitted = fit_noise_model(
+        cells, evidence, wrong_positive_rate=wrong_positive_rate(cells, evidence), annotators=who
+    )
+    assert ((fitted.p_label_error >= 0) & (fitted.p_label_error <= 1)).all()
+    assert ((fitted.swap >= 0) & (fitted.swap <= fitted.p_label_error + 1e-12)).all()
     order, columns = draw.permutation(records), draw.permutation(policies)
     moved = Cells(
         cells.given[order][:, columns], known[order][:, columns], cells.probabilities[order][:, columns]
     )
-    again = fit_mistakes(
+    again = fit_noise_model(
         moved,
         evidence[order][:, columns],
-        wrong_rate=wrong_positive_rate(cells, evidence),
+        wrong_positive_rate=wrong_positive_rate(cells, evidence),
         annotators=None if who is None else who[order],
     )
-    np.testing.assert_allclose(again.suspicion, fitted.suspicion[order][:, columns], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        again.p_label_error, fitted.p_label_error[order][:, columns], rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
@@ -136,7 +143,7 @@ def test_the_share_of_wrong_positives_is_told_from_the_evidence(share: float) ->
 
 def test_confusions_that_recur_are_learnt() -> None:
     cells, _, near = _world(kind="pair", noise=0.2)
-    swaps = rank_cells(cells, near).mistakes.swaps
+    swaps = rank_cells(cells, near).noise.swaps
     meant = (np.arange(POLICIES) - 1) % POLICIES
     assert (swaps.argmax(axis=1) == meant).all()
     np.testing.assert_allclose(swaps.sum(axis=1), 1.0)
@@ -149,7 +156,7 @@ def _with_annotators(seed: int) -> tuple[Ranking, Ranking, NDArray[np.bool_]]:
     who = draw.integers(8, size=len(cells.given))
     slips = np.where(who < 2, 0.3, 0.02)[:, None] > draw.random(cells.given.shape)
     slips &= cells.given | (draw.random(cells.given.shape) < 0.05)
-    noisy = Cells(cells.given ^ slips, cells.known, cells.probabilities)
+    noisy = Cells(cells.given ^ slips, cells.mask, cells.probabilities)
     names = tuple(f"a{number}" for number in who)
     return rank_cells(noisy, near), rank_cells(noisy, near, annotators=names), slips
 
@@ -158,16 +165,16 @@ def test_bad_annotators_are_found_and_their_labels_doubted_more() -> None:
     gains = []
     for seed in range(3):
         blind, informed, wrong = _with_annotators(seed)
-        factors = informed.mistakes.annotator_factors
+        factors = informed.noise.annotator_factors
         assert {informed.annotator_names[n] for n in np.argsort(-factors)[:2]} == {"a0", "a1"}
-        gains.append(_precision(informed.suspicion, wrong) - _precision(blind.suspicion, wrong))
+        gains.append(_precision(informed.p_label_error, wrong) - _precision(blind.p_label_error, wrong))
     assert np.mean(gains) > 0.03
 
 
 def test_one_annotator_for_all_changes_nothing() -> None:
     cells, _, near = _world(records=300)
     alone = rank_cells(cells, near, annotators=("one",) * 300)
-    assert (alone.suspicion == rank_cells(cells, near).suspicion).all()
+    assert (alone.p_label_error == rank_cells(cells, near).p_label_error).all()
 
 
 def test_training_that_went_against_a_label_adds_suspicion() -> None:
@@ -175,7 +182,7 @@ def test_training_that_went_against_a_label_adds_suspicion() -> None:
     evidence = np.zeros(cells.given.shape)
     margins = np.random.default_rng(0).normal(size=evidence.shape)
     margins[7] = np.nan
-    changed = with_dynamics(evidence, cells, margins)
+    changed = with_margins(evidence, cells, margins)
     signed = np.where(cells.given, changed, -changed)
     seen = np.isfinite(margins) & cells.given
     assert np.corrcoef(signed[seen], margins[seen])[0, 1] == pytest.approx(1.0)
@@ -217,9 +224,9 @@ def test_the_doubted_side_of_near_duplicates_is_listed_with_the_other() -> None:
     cells = Cells(labels, known, np.full((5, 1), 0.5))
     groups = np.array([0, 0, 0, 1, 1])
     found = contradictions(cells, groups, np.array([[0.1], [0.2], [0.6], [0.9], [0.9]]))
-    assert [(one.row, one.other, one.for_it, one.against) for one in found] == [(2, 0, 1, 2)]
-    assert found[0].suspicion > 0.9
-    assert settled(cells, groups).ravel().tolist() == [2, 2, 1, 1, 1]
+    assert [(one.row, one.other, one.agreeing, one.opposing) for one in found] == [(2, 0, 1, 2)]
+    assert found[0].p_label_error > 0.9
+    assert duplicate_counts(cells, groups).ravel().tolist() == [2, 2, 1, 1, 1]
 
 
 def _labelling(

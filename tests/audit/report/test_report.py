@@ -26,7 +26,9 @@ ROWS: list[dict[str, Any]] = [
 
 
 def _item(record: str, policy: str, given: bool = True, **fields: Any) -> Item:
-    return replace(Item(record, policy, given, "wrong_positive", p_label_error=0.9, model_probability=0.1), **fields)
+    return replace(
+        Item(record, policy, given, "wrong_positive", p_label_error=0.9, model_probability=0.1), **fields
+    )
 
 
 def _answer(record: str, policy: str, kind: AnswerKind, reviewer: str = "ann", **fields: Any) -> Answer:
@@ -38,14 +40,14 @@ ITEMS = [
     _item("a", "crimson"),
     _item("a", "walrus", False, cause="confused_pair"),
     _item("b", "walrus", cause="contradicting_duplicates"),
-    _item("<i>d</i>", "crimson", cause="control", share=0.5),
-    _item("c", "walrus", False, cause="planted", known=False),
+    _item("<i>d</i>", "crimson", cause="control", inclusion_probability=0.5),
+    _item("c", "walrus", False, cause="gold", gold_answer=False),
 ]
 ANSWERS = [
     _answer("a", "crimson", "has_not", comment=HOSTILE),
     _answer("a", "crimson", "has_not", reviewer=HOSTILE[:20], stage="second"),
     _answer("a", "walrus", "has"),
-    _answer("b", "walrus", "has", shown={"twins": ["c"]}, milliseconds=8_000),
+    _answer("b", "walrus", "has", shown={"exact_duplicates": ["c"]}, milliseconds=8_000),
     _answer("<i>d</i>", "crimson", "has"),
     _answer("<i>d</i>", "crimson", "has_not", reviewer="bob", stage="second"),
 ]
@@ -124,7 +126,7 @@ def test_an_audit_without_answers_has_a_report_too(write_audit: Callable[..., Pa
     ("arguments", "message"),
     [
         (["optim.epochs=1"], "settings are for --retrain"),
-        (["--retrain"], "no label was changed"),
+        (["--retrain"], "no label has changed"),
         (["--retrain", "--seeds", "0,0"], "different numbers"),
         (["--retrain", "--seeds", "one"], "whole numbers"),
     ],
@@ -173,4 +175,4 @@ def test_retraining_compares_on_untouched_records_and_trains_nothing_twice(
         assert row["change"] == pytest.approx(row["by_seed"][0])
     assert 'id="retraining"' in (folder / "report.html").read_text(encoding="utf-8")
     assert main(command) == 0
-    assert capsys.readouterr().err.count("is finished already") == 2
+    assert capsys.readouterr().err.count("already finished") == 2

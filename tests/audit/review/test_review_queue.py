@@ -16,12 +16,12 @@ from merchantguard.audit.storage.items import SUSPECTS, Cause, Item
 from merchantguard.audit.storage.journal import JOURNAL, Journal
 from merchantguard.core.errors import AuditError
 
-SUSPECTS_ONLY = Mix(controls=0, planted=0, seconds=0, second_share=0.0)
+SUSPECTS_ONLY = Mix(controls=0, gold=0, second_opinions=0, second_share=0.0)
 
 
 def _item(record: int, cause: Cause = "wrong_positive", value: float = 0.5, **more: object) -> Item:
-    known = False if cause == "planted" else None
-    return Item(f"r{record}", "crimson", True, cause, 0.5, 0.5, value, known=known, **more)  # type: ignore[arg-type]
+    gold = False if cause == "gold" else None
+    return Item(f"r{record}", "crimson", True, cause, 0.5, 0.5, value, gold_answer=gold, **more)  # type: ignore[arg-type]
 
 
 def _rows(count: int) -> list[dict[str, object]]:
@@ -73,18 +73,18 @@ def test_a_queue_that_pays_overtakes_one_that_does_not(open_session: Callable[..
     assert causes[0] == "wrong_positive"
     assert Counter(causes[:22])["annotator_drift"] == 20
     session = open_session("ada", mix=SUSPECTS_ONLY)
-    assert session.queue.observed("wrong_positive") == pytest.approx(2 / 24)
-    assert session.queue.observed("annotator_drift") == pytest.approx(22 / 24)
-    assert session.queue.observed("confused_pair") == 0.5
+    assert session.queue.observed_yield("wrong_positive") == pytest.approx(2 / 24)
+    assert session.queue.observed_yield("annotator_drift") == pytest.approx(22 / 24)
+    assert session.queue.observed_yield("confused_pair") == 0.5
 
 
-def test_controls_and_planted_items_keep_their_shares_and_the_seed_their_places(
+def test_controls_and_gold_items_keep_their_shares_and_the_seed_their_places(
     open_session: Callable[..., Session],
 ) -> None:
     items = [_item(number) for number in range(40)]
     items += [_item(number, "control") for number in range(40, 50)]
-    items += [_item(number, "planted") for number in range(50, 60)]
-    mix = Mix(controls=2, planted=1, seconds=0, second_share=0.0)
+    items += [_item(number, "gold") for number in range(50, 60)]
+    mix = Mix(controls=2, gold=1, second_opinions=0, second_share=0.0)
     session = open_session("ada", items, mix=mix)
     seen = []
     for _ in range(40):
@@ -93,14 +93,14 @@ def test_controls_and_planted_items_keep_their_shares_and_the_seed_their_places(
         session.answer(card, "has")
         seen.append(card.item)
     for block in (seen[:20], seen[20:]):
-        assert Counter(item.cause for item in block) == {"wrong_positive": 17, "control": 2, "planted": 1}
+        assert Counter(item.cause for item in block) == {"wrong_positive": 17, "control": 2, "gold": 1}
     controls = [item.record for item in seen if item.cause == "control"]
     assert controls != sorted(controls) or controls[0] != "r40"  # drawn, not in the order of the file
-    # Another reviewer answers the same planted items, and nothing else that is decided.
-    more = Mix(controls=2, planted=6, seconds=0, second_share=0.0)
+    # Another reviewer answers the same gold items, and nothing else that is decided.
+    more = Mix(controls=2, gold=6, second_opinions=0, second_share=0.0)
     other = _answer_all(open_session("bob", mix=more), lambda item: "has")
     shared = {item.record for item in seen} & {item.record for item in other}
-    assert shared == {item.record for item in seen if item.cause == "planted"}
+    assert shared == {item.record for item in seen if item.cause == "gold"}
 
 
 def test_two_reviewers_never_look_at_the_same_item(open_session: Callable[..., Session]) -> None:
@@ -202,8 +202,8 @@ def test_one_answer_settles_the_same_words_and_only_those(open_session: Callable
     ada = open_session("ada", items, rows=rows, duplicates=[0, 0, 0, 0], mix=SUSPECTS_ONLY)
     card = ada.next()
     assert card is not None
-    assert card.twins == ("r1", "r3")
-    assert ada.answer(card, "has").shown["twins"] == ["r1", "r3"]
+    assert card.exact_duplicates == ("r1", "r3")
+    assert ada.answer(card, "has").shown["exact_duplicates"] == ["r1", "r3"]
     rest = ada.next()
     assert rest is not None
     assert rest.item.record == "r2"
@@ -218,7 +218,7 @@ def test_one_answer_settles_the_same_words_and_only_those(open_session: Callable
 def test_disagreement_goes_to_another_reviewer_and_then_to_adjudication(
     open_session: Callable[..., Session],
 ) -> None:
-    mix = Mix(controls=0, planted=0, seconds=3, second_share=1.0)
+    mix = Mix(controls=0, gold=0, second_opinions=3, second_share=1.0)
     ada = open_session("ada", [_item(0)], mix=mix)
     card = ada.next()
     assert card is not None
@@ -234,7 +234,7 @@ def test_disagreement_goes_to_another_reviewer_and_then_to_adjudication(
     dispute = eve.next()
     assert dispute is not None
     assert dispute.stage == "adjudication"
-    opinions = eve.reveal(dispute).opinions
+    opinions = eve.reveal(dispute).answers
     assert [(each.reviewer, each.answer, each.comment) for each in opinions] == [
         ("ada", "has", ""),
         ("bob", "has_not", "ships no crimson"),
@@ -247,7 +247,7 @@ def test_disagreement_goes_to_another_reviewer_and_then_to_adjudication(
 
 def test_a_share_of_answers_gets_a_second_opinion(open_session: Callable[..., Session]) -> None:
     items = [_item(number) for number in range(60)]
-    mix = Mix(controls=0, planted=0, seconds=3, second_share=0.3)
+    mix = Mix(controls=0, gold=0, second_opinions=3, second_share=0.3)
     _answer_all(open_session("ada", items, mix=mix), lambda item: "has")
     seconds = _answer_all(open_session("bob", mix=mix), lambda item: "has")
     assert 8 <= len(seconds) <= 28
@@ -292,7 +292,7 @@ def test_a_queue_that_followed_along_is_the_one_that_starts_anew(
     data: st.DataObject, open_session: Callable[..., Session], tmp_path: Path
 ) -> None:
     """Whatever people do, in any order: what is kept up to date equals what is read from the journal at once."""
-    causes = st.sampled_from((*SUSPECTS[:3], "control", "planted"))
+    causes = st.sampled_from((*SUSPECTS[:3], "control", "gold"))
     items = [_item(number, data.draw(causes), number / 8) for number in range(6)]
     rows = [{"id": f"r{number}", "text": f"crimson {number % 4}", "labels": []} for number in range(6)]
     duplicates = [number % 4 for number in range(6)]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from merchantguard.audit.review.review_queue import Assignment
 from merchantguard.audit.review.session import Session
 from merchantguard.audit.review.tui.terminal import ReviewApp
-from merchantguard.audit.sampling.mix import Mix, Turned
+from merchantguard.audit.sampling.mix import Mix
 from merchantguard.audit.storage.items import Item, Reason
 from merchantguard.audit.storage.journal import Journal
 from merchantguard.core.errors import StorageError
@@ -127,7 +128,7 @@ def test_comment_undo_skip_and_the_end(audit: Path) -> None:
 def test_adjudication_shows_all_sides(audit: Path) -> None:
     for reviewer, kind in (("bob", "has"), ("cem", "has_not")):
         session = Session(audit, reviewer)
-        card = session.card(Turned(1, "first"))
+        card = session.card(Assignment(1, "first"))
         session.answer(card, "comment", f"{reviewer} [red]thinks")
         session.answer(card, kind)  # type: ignore[arg-type]
         session.close()

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from starlette.testclient import TestClient
 
+from merchantguard.audit.review.review_queue import Assignment
 from merchantguard.audit.review.session import Session
-from merchantguard.audit.review.web.app import Desk, make_app
-from merchantguard.audit.sampling.mix import Mix, Turned
+from merchantguard.audit.review.web.app import SessionRegistry, make_app
+from merchantguard.audit.sampling.mix import Mix
 from merchantguard.audit.storage.items import Item, Reason
 from merchantguard.audit.storage.journal import Journal
 from merchantguard.core.errors import AuditError, StorageError
@@ -57,8 +58,8 @@ def audit(write_audit: Callable[..., Path]) -> Path:
 @pytest.fixture
 def client(audit: Path) -> Iterator[TestClient]:
     """A browser at the page, nobody signed in."""
-    desk = Desk(audit, mix=Mix(0, 0, 0, 0.0))
-    with TestClient(make_app(desk, port=PORT), base_url=HOME, headers={"origin": HOME}) as client:
+    registry = SessionRegistry(audit, mix=Mix(0, 0, 0, 0.0))
+    with TestClient(make_app(registry, port=PORT), base_url=HOME, headers={"origin": HOME}) as client:
         yield client
 
 
@@ -257,11 +258,11 @@ def test_two_browsers_are_two_reviewers(client: TestClient, audit: Path) -> None
 def test_adjudication_shows_all_sides_before_the_answer(audit: Path) -> None:
     for reviewer, answer in (("bob", "has"), ("cem", "has_not")):
         session = Session(audit, reviewer)
-        card = session.card(Turned(4, "first"))
+        card = session.card(Assignment(4, "first"))
         session.answer(card, answer, f"{reviewer} <b>thinks</b>")  # type: ignore[arg-type]
         session.close()
-    desk = Desk(audit, reviewer="eve", adjudicate=True)
-    with TestClient(make_app(desk, port=PORT), base_url=HOME, headers={"origin": HOME}) as client:
+    registry = SessionRegistry(audit, reviewer="eve", adjudicate=True)
+    with TestClient(make_app(registry, port=PORT), base_url=HOME, headers={"origin": HOME}) as client:
         page = client.get("/").text
         text = _parsed(page).text
         assert text.index("bob <b>thinks</b>") < text.index("cem <b>thinks</b>")
@@ -291,7 +292,7 @@ def test_a_full_disk_is_said_and_the_item_stays(
 
 def test_a_folder_without_an_audit_is_told_of_at_once(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="label-audit scan"):
-        Desk(tmp_path)
+        SessionRegistry(tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Items of a scan: every queue from records and probabilities, controls that are a fair sample, planted answers that are right."""
+"""Items of a scan: every queue from records and probabilities, controls that are a fair sample, gold answers that are right."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from merchantguard.audit.sampling.scan import Opinions, Sizes, scan_records
+from merchantguard.audit.sampling.scan import ModelOutputs, Sizes, scan_records
 from merchantguard.audit.storage.items import Item
 from merchantguard.core.errors import AuditError
 from merchantguard.data.records.record import Record, parse_record
@@ -62,15 +62,15 @@ def _relabel(row: dict[str, Any], labels: list[str]) -> None:
     row["evidence"] = {policy: quotes for policy, quotes in row["evidence"].items() if policy in labels}
 
 
-def _opinions(rows: Sequence[dict[str, Any]], *, seed: int = 1) -> Opinions:
+def _outputs(rows: Sequence[dict[str, Any]], *, seed: int = 1) -> ModelOutputs:
     """Of a model that reads the text: right, but unsure."""
     draw = np.random.default_rng(seed)
     says = np.array([[f"{policy} goods" in row["text"] for policy in TAXONOMY.ids] for row in rows])
-    return Opinions(np.clip(np.where(says, 0.85, 0.08) + draw.normal(0, 0.04, says.shape), 0.001, 0.999))
+    return ModelOutputs(np.clip(np.where(says, 0.85, 0.08) + draw.normal(0, 0.04, says.shape), 0.001, 0.999))
 
 
 def _scan(rows: Sequence[dict[str, Any]], **more: Any) -> list[Item]:
-    return scan_records(_records(rows), TAXONOMY, _opinions(rows), **more).items
+    return scan_records(_records(rows), TAXONOMY, _outputs(rows), **more).items
 
 
 def _first(items: Sequence[Item], record: str, cause: str) -> Item:
@@ -94,8 +94,8 @@ def test_each_cause_is_told_apart() -> None:
     # The label that is missing must be answerable too.
     assert _first(items, "r2", "missing_positive").policy == "crimson"
     for item in (lost, swapped):
-        others = [one.suspicion for one in items if one.cause == "control" and one.given == item.given]
-        assert item.suspicion > 10 * np.median(others)
+        others = [one.p_label_error for one in items if one.cause == "control" and one.given == item.given]
+        assert item.p_label_error > 10 * np.median(others)
 
 
 def test_suspects_come_once_the_most_valuable_first() -> None:
@@ -104,14 +104,14 @@ def test_suspects_come_once_the_most_valuable_first() -> None:
         _relabel(
             rows[number], [policy for policy in TAXONOMY.ids if policy not in rows[number]["labels"]][:1]
         )
-    items = [item for item in _scan(rows, sizes=Sizes(most=50)) if item.cause not in ("control", "planted")]
+    items = [item for item in _scan(rows, sizes=Sizes(suspects=50)) if item.cause not in ("control", "gold")]
     assert len(items) == 50
     assert max(Counter((item.record, item.policy) for item in items).values()) == 1
     values = [item.value for item in items]
     assert values == sorted(values, reverse=True)
     weights = {"crimson": 2.0, "walrus": 1.0, "teapot": 1.0}
     for item in items:
-        assert item.value == pytest.approx(item.suspicion * weights[item.policy] * item.settles)
+        assert item.value == pytest.approx(item.p_label_error * weights[item.policy] * item.duplicate_count)
 
 
 def test_two_annotators_of_one_text_disagree_and_copies_contradict() -> None:
@@ -129,7 +129,7 @@ def test_two_annotators_of_one_text_disagree_and_copies_contradict() -> None:
     items = _scan(rows)
     split = next(item for item in items if item.cause == "annotator_disagreement")
     assert {split.record, split.other_record, split.policy} == {"r0", "r1", "walrus"}
-    assert split.settles == 2
+    assert split.duplicate_count == 2
     copies = next(item for item in items if item.cause == "contradicting_duplicates")
     assert {copies.record, copies.other_record, copies.policy} == {"r2", "r3", "teapot"}
 
@@ -161,8 +161,10 @@ def test_controls_stand_for_all_known_cells() -> None:
             for policy in TAXONOMY.ids
             if policy not in row.get("unknown", [])
         )
-        assert sum(1 / item.share for item in drawn if item.given == given) == pytest.approx(known)
-    assert sum(1 / item.share for item in drawn) == pytest.approx(cells)
+        assert sum(1 / item.inclusion_probability for item in drawn if item.given == given) == pytest.approx(
+            known
+        )
+    assert sum(1 / item.inclusion_probability for item in drawn) == pytest.approx(cells)
 
 
 def test_controls_measure_the_errors_without_bias() -> None:
@@ -171,27 +173,33 @@ def test_controls_measure_the_errors_without_bias() -> None:
     for number in range(0, 300, 10):
         wrong.add((f"r{number}", "crimson"))
         _relabel(rows[number], sorted({*rows[number]["labels"]} ^ {"crimson"}))
-    records, opinions = _records(rows), _opinions(rows)
+    records, outputs = _records(rows), _outputs(rows)
     estimates = []
     for seed in range(30):
-        items = scan_records(records, TAXONOMY, opinions, sizes=Sizes(most=1, controls=150), seed=seed).items
+        items = scan_records(
+            records, TAXONOMY, outputs, sizes=Sizes(suspects=1, controls=150), seed=seed
+        ).items
         estimates.append(
-            sum(1 / i.share for i in items if i.cause == "control" and (i.record, i.policy) in wrong)
+            sum(
+                1 / i.inclusion_probability
+                for i in items
+                if i.cause == "control" and (i.record, i.policy) in wrong
+            )
         )
     error = np.std(estimates) / np.sqrt(len(estimates))
     assert np.mean(estimates) == pytest.approx(len(wrong), abs=4 * error)
 
 
-def test_planted_answers_are_right_and_are_listed_as_nothing_else() -> None:
+def test_gold_answers_are_right_and_are_listed_as_nothing_else() -> None:
     rows = _rows(300)
-    items = _scan(rows, sizes=Sizes(planted=30))
-    planted = [item for item in items if item.cause == "planted"]
-    assert len(planted) == 30
-    assert {item.known for item in planted} == {True, False}
+    items = _scan(rows, sizes=Sizes(gold=30))
+    gold_items = [item for item in items if item.cause == "gold"]
+    assert len(gold_items) == 30
+    assert {item.gold_answer for item in gold_items} == {True, False}
     by_id = {row["id"]: row for row in rows}
-    assert all((item.policy in by_id[item.record]["labels"]) == item.known for item in planted)
+    assert all((item.policy in by_id[item.record]["labels"]) == item.gold_answer for item in gold_items)
     cells = Counter((item.record, item.policy) for item in items)
-    assert all(cells[item.record, item.policy] == 1 for item in planted)
+    assert all(cells[item.record, item.policy] == 1 for item in gold_items)
 
 
 def test_gold_answers_count_against_the_given_label() -> None:
@@ -199,11 +207,11 @@ def test_gold_answers_count_against_the_given_label() -> None:
     gold = _records([dict(row) for row in rows[:40]])
     for row in rows[:40]:
         _relabel(row, [])
-    planted = [item for item in _scan(rows, gold=gold, sizes=Sizes(planted=20)) if item.cause == "planted"]
-    assert len(planted) == 20
+    gold_items = [item for item in _scan(rows, gold=gold, sizes=Sizes(gold=20)) if item.cause == "gold"]
+    assert len(gold_items) == 20
     truth = {record.id: record.labels for record in gold}
-    assert all(item.known == (item.policy in truth[item.record]) for item in planted)
-    assert any(item.known and not item.given for item in planted)
+    assert all(item.gold_answer == (item.policy in truth[item.record]) for item in gold_items)
+    assert any(item.gold_answer and not item.given for item in gold_items)
 
 
 def test_gold_of_other_records_is_refused() -> None:

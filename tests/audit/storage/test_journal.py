@@ -24,7 +24,7 @@ ANSWER = Answer(
     at="2026-11-26T09:00:00+00:00",
     milliseconds=1200,
     tool="merchantguard 0.1.0",
-    shown={"item": 7, "blind": True, "twins": ["r2"]},
+    shown={"item": 7, "blind": True, "exact_duplicates": ["r2"]},
     comment="“=cmd” \u202e <b>",
 )
 
@@ -199,8 +199,8 @@ def test_a_cell_is_looked_at_by_one_reviewer_until_the_claim_runs_out(tmp_path: 
     one, other = Journal(tmp_path), Journal(tmp_path)
     assert one.claim("r1", "crimson", "ada", seconds=60)
     assert not other.claim("r1", "crimson", "bob", seconds=60)
-    assert other.claimed(besides="bob") == {("r1", "crimson")}
-    assert one.claimed(besides="ada") == set()
+    assert other.claimed_by_others("bob") == {("r1", "crimson")}
+    assert one.claimed_by_others("ada") == set()
     assert one.claim("r1", "crimson", "ada", seconds=-1)
     assert other.claim("r1", "crimson", "bob", seconds=60)
     one.append(replace(ANSWER, reviewer="bob"))
@@ -208,4 +208,4 @@ def test_a_cell_is_looked_at_by_one_reviewer_until_the_claim_runs_out(tmp_path: 
     # An answer that the claimer has not read yet: he must look again.
     assert not other.claim("r1", "crimson", "cem", seconds=60, seen=0)
     one.release("ada")
-    assert other.claimed(besides="bob") == set()
+    assert other.claimed_by_others("bob") == set()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from merchantguard.audit.storage.items import Item, Reason
-from merchantguard.audit.storage.store import SCAN, Scan, write_scan
+from merchantguard.audit.storage.store import SCAN, Scan, ScanSummary, write_scan
 from merchantguard.core.errors import AuditError
 from merchantguard.data.records.record import parse_record, record_to_row
 from merchantguard.data.taxonomy import load_taxonomy
@@ -16,10 +16,10 @@ ITEM = Item(
     policy="crimson",
     given=True,
     cause="confused_pair",
-    suspicion=0.75,
-    opinion=0.25,
+    p_label_error=0.75,
+    model_probability=0.25,
     value=1.5,
-    settles=2,
+    duplicate_count=2,
     other_policy="walrus",
     reasons=(Reason("margin", "another policy is likelier", 0.5),),
 )
@@ -37,14 +37,14 @@ def _write(folder: Path, taxonomy_file: Path) -> None:
         records=records,
         duplicates=[0, 0],
         items=[ITEM],
-        about={"seed": 3},
+        summary=ScanSummary(seed=3),
     )
 
 
 def test_a_scan_reads_back_as_it_was_written(tmp_path: Path, taxonomy_file: Path) -> None:
     _write(tmp_path, taxonomy_file)
     scan = Scan(tmp_path)
-    assert scan.about["seed"] == 3
+    assert scan.summary.seed == 3
     assert scan.taxonomy.ids == ("crimson", "walrus")
     assert list(scan.items()) == [(1, ITEM)]
     assert scan.item(1) == ITEM
@@ -59,7 +59,7 @@ def test_a_field_that_json_has_no_type_for_is_kept_as_text(tmp_path: Path, taxon
     taxonomy = load_taxonomy(taxonomy_file)
     row = {"id": "a", "text": "x", "labels": [], "seen": datetime(2026, 3, 1), "raw": b"1"}
     record = parse_record(row, taxonomy, row_number=1)
-    write_scan(tmp_path, taxonomy=taxonomy, records=[record], duplicates=[0], items=[], about={})
+    write_scan(tmp_path, taxonomy=taxonomy, records=[record], duplicates=[0], items=[], summary=ScanSummary())
     assert Scan(tmp_path).record("a").fields["seen"] == "2026-03-01 00:00:00"
 
 

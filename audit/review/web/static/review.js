@@ -1,4 +1,4 @@
-// One key per answer: a key clicks the element that names it. Nothing here reads or writes merchant text.
+// One key per answer: a key clicks the element with that data-key. Nothing here reads or writes merchant text.
 "use strict";
 
 const named = (key) =>
@@ -9,9 +9,9 @@ document.addEventListener("keydown", (event) => {
   const typing = active && active.matches("input, textarea");
   if (event.key === "Escape" && typing) active.blur();
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (document.querySelector("dialog[open]")) return; // it has keys of its own
+  if (document.querySelector("dialog[open]")) return; // the dialog has its own keys
   const pressing = event.key === "Enter" || event.key === " ";
-  if (pressing && active && active.matches("button, a, summary")) return; // what has the focus is meant
+  if (pressing && active && active.matches("button, a, summary")) return; // the key is for the focused element
   const field = document.querySelector(`[data-focus="${CSS.escape(event.key)}"]`);
   const target = named(event.key);
   if (!field && !target) return;

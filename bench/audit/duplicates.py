@@ -1,11 +1,12 @@
-"""Copies of corpus texts with a few words changed and one label turned: how many contradictions the queue holds."""
+"""Copies of corpus texts with a few words changed and one label assignment: how many contradictions the queue holds."""
 
 import numpy as np
-from audit_data import load_corpus
 
-from merchantguard.audit.ranking.duplicates import ALIKE, contradictions
+from merchantguard.audit.ranking.duplicates import CONTRADICTION_SIMILARITY, contradictions
 from merchantguard.audit.ranking.scores import Cells
 from merchantguard.data.splitting.near_duplicates import near_duplicate_groups
+
+from .cases import load_corpus
 
 COPIES = 200
 
@@ -26,7 +27,7 @@ def duplicates_recall(*, seeds: int) -> None:
             labels[np.arange(COPIES), columns] ^= True
             given = np.vstack([case.given, labels])
             cells = Cells(given, np.ones_like(given), np.full(given.shape, 0.5))
-            groups = near_duplicate_groups([*case.texts, *copies], threshold=ALIKE)
+            groups = near_duplicate_groups([*case.texts, *copies], threshold=CONTRADICTION_SIMILARITY)
             queue = contradictions(cells, groups, np.full(given.shape, 0.5))
             pairs = {(frozenset((item.row, item.other)), item.policy) for item in queue}
             planted = {

@@ -1,4 +1,4 @@
-"""What `audit.py` audits: real mistakes with known truth, and the shipped corpus with mistakes that are planted here."""
+"""The label errors to find: real ones with known truth, and artificial ones in the shipped corpus."""
 
 import gzip
 import json
@@ -22,8 +22,8 @@ Bools = NDArray[np.bool_]
 class Case:
     """N texts with `given` and `truth` labels (N, K); `groups` of rows that must share a fold.
 
-    `judged` (N,) are the rows whose truth is known: figures are of these. `single`: one class a row, each a policy.
-    `annotators`: who gave the labels of a row.
+    `verified` (N,): rows whose truth is known; all figures are for these. `single`: one class per row, each a policy.
+    `annotators`: who labelled each row.
     """
 
     name: str
@@ -31,19 +31,19 @@ class Case:
     classes: tuple[str, ...]
     given: Bools
     truth: Bools
-    judged: Bools
+    verified: Bools
     groups: NDArray[np.int64]
     single: bool
     annotators: tuple[str, ...] | None = None
 
     @property
     def wrong(self) -> Bools:
-        """Cells (N, K) whose given label is wrong; of a row that nobody judged, none."""
-        return (self.given != self.truth) & self.judged[:, None]
+        """Cells (N, K) whose given label is wrong; none in a row that is not verified."""
+        return (self.given != self.truth) & self.verified[:, None]
 
 
 def load_single(path: Path, name: str, *, given: str = "given_label") -> Case:
-    """A file of `given_label` and `true_label`, one class a row; a null truth is a row nobody judged.
+    """A file of `given_label` and `true_label`, one class per row; the truth of a row that is not verified is null.
 
     :param given: the field of the given label.
     """
@@ -57,7 +57,7 @@ def load_single(path: Path, name: str, *, given: str = "given_label") -> Case:
         classes=classes,
         given=_one_hot([row[given] for row in rows], classes),
         truth=_one_hot([row["true_label"] for row in rows], classes),
-        judged=np.array([row["true_label"] is not None for row in rows]),
+        verified=np.array([row["true_label"] is not None for row in rows]),
         groups=np.array(
             [numbers.setdefault(row.get("group", row["id"]), len(numbers)) for row in rows], dtype=np.int64
         ),
@@ -70,7 +70,7 @@ def _one_hot(labels: Sequence[str | None], classes: Sequence[str]) -> Bools:
 
 
 def load_corpus() -> Case:
-    """The shipped corpus as it is: what is given is taken for the truth."""
+    """The shipped corpus; its labels are taken as the truth."""
     taxonomy = load_taxonomy()
     records = read_records(corpus_paths(), taxonomy, strict=True).records
     labels = label_matrix(records, taxonomy).positive
@@ -80,7 +80,7 @@ def load_corpus() -> Case:
         classes=taxonomy.ids,
         given=labels,
         truth=labels,
-        judged=np.ones(len(records), dtype=bool),
+        verified=np.ones(len(records), dtype=bool),
         groups=record_groups(records, seed=0),
         single=False,
     )
@@ -97,12 +97,12 @@ def confusable(truth: Bools, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     return partners
 
 
-Slip = Callable[[Bools, np.random.Generator, NDArray[np.int64]], None]
-"""Makes one mistake in a row of labels (K,), in place."""
+MakeError = Callable[[Bools, np.random.Generator, NDArray[np.int64]], None]
+"""Makes one error in a row of labels (K,), in place."""
 
 
 def _uniform(row: Bools, draw: np.random.Generator, partners: NDArray[np.int64]) -> None:
-    """A label becomes any other; a compliant record gets any."""
+    """A label is replaced by any other; a compliant record gets any label."""
     free = np.flatnonzero(~row)
     if row.any():
         row[draw.choice(np.flatnonzero(row))] = False
@@ -110,28 +110,28 @@ def _uniform(row: Bools, draw: np.random.Generator, partners: NDArray[np.int64])
 
 
 def _pair(row: Bools, draw: np.random.Generator, partners: NDArray[np.int64]) -> None:
-    """A label becomes its partner, or is lost where the partner holds already."""
+    """A label is replaced by its partner, or removed if the partner is already there."""
     old = draw.choice(np.flatnonzero(row))
     row[old] = False
     row[partners[old]] = True
 
 
 def _missing(row: Bools, draw: np.random.Generator, partners: NDArray[np.int64]) -> None:
-    """A label is lost."""
+    """A label is removed."""
     row[draw.choice(np.flatnonzero(row))] = False
 
 
 def _mixed(row: Bools, draw: np.random.Generator, partners: NDArray[np.int64]) -> None:
-    """One of the three; on a compliant record only the first can be."""
-    slips = (_uniform, _pair, _missing) if row.any() else (_uniform,)
-    slips[draw.integers(len(slips))](row, draw, partners)
+    """One of the three; on a compliant record only the first is possible."""
+    kinds = (_uniform, _pair, _missing) if row.any() else (_uniform,)
+    kinds[draw.integers(len(kinds))](row, draw, partners)
 
 
-NOISES: dict[str, Slip] = {"uniform": _uniform, "pair": _pair, "missing": _missing, "mixed": _mixed}
+NOISES: dict[str, MakeError] = {"uniform": _uniform, "pair": _pair, "missing": _missing, "mixed": _mixed}
 
 
 def plant(case: Case, noise: str, rate: float, partners: NDArray[np.int64], *, seed: int) -> Case:
-    """Mistakes in a share `rate` of the rows that can have one: for pairs and missing labels, rows with a label."""
+    """NoiseEstimate in a share `rate` of the rows that can have one: for pairs and missing labels, rows with a label."""
     draw = np.random.default_rng([seed, sorted(NOISES).index(noise), round(1000 * rate)])
     able = (
         np.flatnonzero(case.truth.any(axis=1)) if noise in ("pair", "missing") else np.arange(len(case.truth))
@@ -145,9 +145,9 @@ def plant(case: Case, noise: str, rate: float, partners: NDArray[np.int64], *, s
 def with_annotators(
     case: Case, partners: NDArray[np.int64], *, seed: int, count: int = 12, bad: int = 3
 ) -> Case:
-    """Labels by `count` annotators, a record each: `bad` of them slip in 35 % of their records, the others in 3 %.
+    """Labels by `count` annotators, one per record: `bad` of them make errors in 35 % of their records, the others in 3 %.
 
-    Over all records about 11 % of the rows hold a slip.
+    In all, about 11 % of the rows have an error.
     """
     draw = np.random.default_rng([seed, 77])
     who = draw.integers(count, size=len(case.truth))

@@ -1,8 +1,8 @@
-"""The rankers of `audit.py` on the probabilities of our own fine-tuned model: a scan of the shipped corpus with planted mistakes.
+"""The rankers of `compare.py` on the probabilities of our own fine-tuned model: a scan of the shipped corpus with planted mistakes.
 
-python bench/audit_scan.py plant noisy.jsonl --noise mixed --rate 0.1
+cd bench && python -m audit.scan plant noisy.jsonl --noise mixed --rate 0.1
 label-audit scan noisy.jsonl --out audit
-python bench/audit_scan.py judge audit --noise mixed --rate 0.1
+cd bench && python -m audit.scan judge audit --noise mixed --rate 0.1
 """
 
 import argparse
@@ -12,12 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from audit_data import NOISES, Case, confusable, load_corpus, plant
-from audit_model import OutOfFold, inputs_of
-from audit_rankers import Opinions
 from guard import guarded
 
-from audit import Figures, add_figures, print_table
 from merchantguard.audit.ranking.neighbours import nearest, neighbour_vectors
 from merchantguard.audit.storage.store import Scan
 from merchantguard.core.errors import AuditError
@@ -28,6 +24,11 @@ from merchantguard.data.records.writers import write_records
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.train.fitting.out_of_fold import encoder_vectors, out_of_fold
 from merchantguard.train.settings import build_settings
+
+from .cases import NOISES, Case, confusable, load_corpus, plant
+from .compare import Figures, add_figures, print_table
+from .linear_model import OutOfFold, inputs_of
+from .rankers import RankedCase
 
 
 def planted(args: argparse.Namespace) -> Case:
@@ -58,21 +59,23 @@ def judge(args: argparse.Namespace) -> int:
     given = np.array([[name in record.labels for name in case.classes] for record in stored])
     if given.shape != case.given.shape or (given != case.given).any():
         raise AuditError(f"{args.audit}: is not a scan of what `plant` writes for these options")
-    settings = build_settings(scan.about["settings"])
-    folds = int(scan.about["folds"])
+    settings = build_settings(scan.summary.settings)
+    folds = int(scan.summary.folds)
     # Every fold is there: this reads them.
-    outputs = out_of_fold(stored, scan.taxonomy, settings, args.audit / "folds", folds=folds, tell=print)
+    outputs = out_of_fold(
+        stored, scan.taxonomy, settings, args.audit / "folds", folds=folds, on_progress=print
+    )
     vectors = encoder_vectors(stored, settings, args.audit / "folds" / "vectors")
     texts = [clean(text).text for text in case.texts]
     near = nearest(neighbour_vectors(texts, vectors), case.groups)
     # A cell that no fold trained on has no margin; the mean says nothing of it.
     margins = np.where(np.isfinite(outputs.margins), outputs.margins, np.nanmean(outputs.margins))
     figures: Figures = defaultdict(list)
-    opinions = Opinions(case, OutOfFold(outputs.probabilities, margins, outputs.folds), near, args.seed)
-    add_figures(figures, opinions)
+    ranked = RankedCase(case, OutOfFold(outputs.probabilities, margins, outputs.folds), near, args.seed)
+    add_figures(figures, ranked)
     print_table(figures)
     wrong = {(stored[row].id, case.classes[column]) for row, column in np.argwhere(case.wrong).tolist()}
-    listed = [item for _, item in scan.items() if item.cause not in ("control", "planted")]
+    listed = [item for _, item in scan.items() if item.cause not in ("control", "gold")]
     for first in (50, 100, 200, 400):
         hits = sum((item.record, item.policy) in wrong for item in listed[:first])
         print(

@@ -4,21 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from audit_data import Bools, Case, confusable, load_corpus, load_single, plant
-from audit_model import Floats, Inputs, fit_logistic, inputs_of, out_of_fold, topics_of
-from audit_rankers import RANKERS, Opinions, row_scores
 from scipy.special import expit
 from sklearn.metrics import f1_score
 
 from merchantguard.audit.ranking.neighbours import nearest
 from merchantguard.data.cleaning.text import clean as clean_text
 
+from .cases import Bools, Case, confusable, load_corpus, load_single, plant
+from .linear_model import Floats, Inputs, fit_logistic, inputs_of, out_of_fold, topics_of
+from .rankers import RANKERS, RankedCase, row_scores
+
 REVIEWED_BY = ("ours", "cleanlab", "cleanlab adjusted", "random")
 MISSED = 0.1
 
 
 def reviewed(case: Case, scores: Floats, share: float, *, seed: int, missed: float = MISSED) -> Bools:
-    """Labels after a reviewer saw the head of a ranking: each wrong row there is put right, but for a share `missed`."""
+    """Labels after a reviewer saw the head of a ranking: each wrong row there is corrected, except a share `missed`."""
     head = np.argsort(-row_scores(scores), kind="stable")[: round(share * len(case.given))]
     seen = head[np.random.default_rng([seed, 5]).random(len(head)) >= missed]
     labels = case.given.copy()
@@ -41,10 +42,10 @@ def recovery(cache: Path | None, *, seeds: int) -> None:
         noisy = plant(_rows(case, ~held), "mixed", 0.1, partners, seed=seed)
         part = inputs.rows(~held)
         outputs = out_of_fold(noisy, part.features, seed=seed)
-        opinions = Opinions(noisy, outputs, nearest(part.neighbour_vectors, noisy.groups), seed)
+        ranked = RankedCase(noisy, outputs, nearest(part.neighbour_vectors, noisy.groups), seed)
         labels = {"given": noisy.given, "true": noisy.truth}
         for name in REVIEWED_BY:
-            labels[name] = reviewed(noisy, RANKERS[name](opinions), 0.1, seed=seed)
+            labels[name] = reviewed(noisy, RANKERS[name](ranked), 0.1, seed=seed)
         limit = _threshold(noisy, part, seed=seed)
         for name, values in labels.items():
             weights = fit_logistic(part.features, values)
@@ -81,7 +82,7 @@ def _rows(case: Case, keep: Bools) -> Case:
         texts=texts,
         given=case.given[keep],
         truth=case.truth[keep],
-        judged=case.judged[keep],
+        verified=case.verified[keep],
         groups=groups,
     )
 
@@ -121,9 +122,9 @@ def downstream(data: Path | None, cache: Path | None, *, seeds: int) -> None:
     near = nearest(part.neighbour_vectors, train.groups)
     figures: dict[str, list[list[float]]] = {name: [] for name in REVIEWED_BY}
     for seed in range(seeds):
-        opinions = Opinions(train, out_of_fold(train, part.features, seed=seed), near, seed)
+        ranked = RankedCase(train, out_of_fold(train, part.features, seed=seed), near, seed)
         for name in REVIEWED_BY:
-            scores = RANKERS[name](opinions)
+            scores = RANKERS[name](ranked)
             figures[name].append(
                 [
                     accuracy(reviewed(train, scores, share, seed=seed, missed=0.0))

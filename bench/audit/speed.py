@@ -1,4 +1,4 @@
-"""What ranking costs once probabilities are there: processor seconds and peak memory by records, and what that comes to for a million."""
+"""What ranking costs once there are probabilities: processor seconds and peak memory by number of records, extrapolated to a million."""
 
 import multiprocessing
 import time
@@ -55,12 +55,12 @@ def timed(size: int) -> tuple[float, float, float, float]:
     margins = np.where(given, 1.0, -1.0) * draw.normal(2.0, 1.0, truth.shape)
     groups = np.arange(size)
     annotators = tuple(f"annotator-{number}" for number in draw.integers(12, size=size))
-    # The peak so far is that of making up the data: it starts anew from what is held now (Linux).
+    # Reset the peak, which includes making up the data (Linux).
     Path("/proc/self/clear_refs").write_text("5")
     held = _peak_mb()
     started = time.process_time()
     neighbours = nearest(vectors, groups)
     sought = time.process_time()
     ranking = rank_cells(cells, neighbours, margins=margins, annotators=annotators)
-    contradictions(cells, groups, ranking.suspicion)
+    contradictions(cells, groups, ranking.p_label_error)
     return sought - started, time.process_time() - sought, _peak_mb(), held

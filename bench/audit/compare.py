@@ -1,8 +1,8 @@
-"""Rankers of label errors side by side, on the same out-of-fold probabilities: real mistakes and planted ones.
+"""Rankers of label errors side by side, on the same out-of-fold probabilities, for real and artificial errors.
 
-python bench/audit.py --data BENCHMARKS
-python bench/audit.py --sections corpus annotators --seeds 5
-python bench/audit.py --sections speed
+cd bench && python -m audit.compare --data BENCHMARKS
+cd bench && python -m audit.compare --sections corpus annotators --seeds 5
+cd bench && python -m audit.compare --sections speed
 """
 
 import argparse
@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from audit_data import NOISES, Case, confusable, load_corpus, load_single, plant, with_annotators
-from audit_downstream import downstream, recovery
-from audit_duplicates import duplicates_recall
-from audit_model import Inputs, inputs_of, out_of_fold
-from audit_rankers import RANKERS, Opinions, judged
-from audit_speed import speed
 from guard import guarded
 from sklearn.metrics import average_precision_score
 
 from merchantguard.audit.ranking.neighbours import nearest
+
+from .cases import NOISES, Case, confusable, load_corpus, load_single, plant, with_annotators
+from .downstream import downstream, recovery
+from .duplicates import duplicates_recall
+from .linear_model import Inputs, inputs_of, out_of_fold
+from .rankers import RANKERS, RankedCase, verified
+from .speed import speed
 
 REAL = {
     "noisyag": ("noisyag_news/train.jsonl.gz", "noisyag_news/test.jsonl.gz"),
@@ -45,31 +46,31 @@ def main(args: argparse.Namespace) -> int:
 
 
 def real(data: Path | None, name: str, *, seeds: int, cache: Path | None) -> None:
-    """One file of real mistakes; what varies by seed is the folds."""
+    """One file of real errors; the seeds differ in the folds."""
     path = data / name if data is not None else None
     if path is None or not path.is_file():
         print(f"{name}: left out, --data {data} does not hold it")
         return
     case = load_single(path, name)
-    wrong, known = int(case.wrong.any(axis=1).sum()), int(case.judged.sum())
-    print(f"\n## {name}: {wrong} of {known} judged rows wrong\n", flush=True)
+    wrong, verified_rows = int(case.wrong.any(axis=1).sum()), int(case.verified.sum())
+    print(f"\n## {name}: {wrong} of {verified_rows} verified rows wrong\n", flush=True)
     inputs = inputs_of(case, cache)
     figures: Figures = defaultdict(list)
     for seed in range(seeds):
-        add_figures(figures, opinions_of(case, inputs, seed=seed))
+        add_figures(figures, ranked_case(case, inputs, seed=seed))
     print_table(figures)
 
 
-def opinions_of(case: Case, inputs: Inputs, *, seed: int) -> Opinions:
-    """Out-of-fold opinions on a case, and its neighbours."""
+def ranked_case(case: Case, inputs: Inputs, *, seed: int) -> RankedCase:
+    """A case with out-of-fold probabilities and neighbours."""
     near = nearest(inputs.neighbour_vectors, case.groups)
-    return Opinions(case, out_of_fold(case, inputs.features, seed=seed), near, seed)
+    return RankedCase(case, out_of_fold(case, inputs.features, seed=seed), near, seed)
 
 
-def add_figures(figures: Figures, opinions: Opinions) -> None:
+def add_figures(figures: Figures, ranked: RankedCase) -> None:
     """Average precision, and precision among the first hundred and as many as are wrong, of every ranker."""
     for name, ranker in RANKERS.items():
-        truth, scores = judged(opinions, ranker(opinions))
+        truth, scores = verified(ranked, ranker(ranked))
         order = np.argsort(-scores, kind="stable")
         figures[name].append(
             {
@@ -91,22 +92,22 @@ def print_table(figures: Figures) -> None:
 
 
 def corpus(args: argparse.Namespace) -> None:
-    """Planted mistakes of every kind and rate: average precision over cells."""
+    """Artificial errors of every kind and rate: average precision over cells."""
     case = load_corpus()
     inputs = inputs_of(case, args.cache)
     partners = confusable(case.truth, inputs.vectors)
     print(
-        f"| noise | wrong cells | {' | '.join(RANKERS)} | suspicions / wrong |\n|---|---|{'---|' * (len(RANKERS) + 1)}"
+        f"| noise | wrong cells | {' | '.join(RANKERS)} | expected / wrong |\n|---|---|{'---|' * (len(RANKERS) + 1)}"
     )
     for noise in NOISES:
         for rate in (0.1, 0.2):
             figures: Figures = defaultdict(list)
             wrong, sums = [], []
             for seed in range(args.seeds):
-                opinions = opinions_of(plant(case, noise, rate, partners, seed=seed), inputs, seed=seed)
-                add_figures(figures, opinions)
-                wrong.append(opinions.case.wrong.sum())
-                sums.append(opinions.ranking().suspicion.sum() / wrong[-1])
+                ranked = ranked_case(plant(case, noise, rate, partners, seed=seed), inputs, seed=seed)
+                add_figures(figures, ranked)
+                wrong.append(ranked.case.wrong.sum())
+                sums.append(ranked.ranking().p_label_error.sum() / wrong[-1])
             cells = [f"{np.mean([row['AP'] for row in figures[name]]):.3f}" for name in RANKERS]
             print(
                 f"| {noise} {rate:.0%} | {np.mean(wrong):.0f} | {' | '.join(cells)} | {np.mean(sums):.2f} |",
@@ -115,21 +116,21 @@ def corpus(args: argparse.Namespace) -> None:
 
 
 def annotators(args: argparse.Namespace) -> None:
-    """Twelve annotators, three of them bad: the gain of knowing who labelled what, and whether the three are found."""
+    """Twelve annotators, three of them bad: the gain from knowing who labelled what, and whether the three are found."""
     case = load_corpus()
     inputs = inputs_of(case, args.cache)
     partners = confusable(case.truth, inputs.vectors)
     print("| seed | without | with annotators | gain | three highest |\n|---|---|---|---|---|")
     gains = []
     for seed in range(args.seeds):
-        opinions = opinions_of(with_annotators(case, partners, seed=seed), inputs, seed=seed)
-        blind, informed = opinions.ranking(annotators=False), opinions.ranking()
+        ranked = ranked_case(with_annotators(case, partners, seed=seed), inputs, seed=seed)
+        blind, informed = ranked.ranking(annotators=False), ranked.ranking()
         scores = [
-            float(average_precision_score(*judged(opinions, ranking.suspicion)))
+            float(average_precision_score(*verified(ranked, ranking.p_label_error)))
             for ranking in (blind, informed)
         ]
         gains.append(scores[1] - scores[0])
-        highest = np.argsort(-informed.mistakes.annotator_factors)[:3]
+        highest = np.argsort(-informed.noise.annotator_factors)[:3]
         found = ", ".join(sorted(informed.annotator_names[number] for number in highest))
         print(f"| {seed} | {scores[0]:.3f} | {scores[1]:.3f} | {gains[-1]:+.3f} | {found} |", flush=True)
     print(f"\nmean gain {np.mean(gains):+.3f} (bad: annotator-00, annotator-01, annotator-02)")

@@ -1,6 +1,6 @@
 """How long a reviewer waits for the next item: one session on a large audit, another reviewer answering beside it.
 
-    python bench/audit_review.py --items 100000 --answers 300
+    cd bench && python -m audit.review --items 100000 --answers 300
 
 Times are of what a screen does between two answers: write the answer (with its sync to the disk), choose and claim the next
 item, read its record, mark and cut its text, and count the progress.
@@ -18,7 +18,7 @@ import numpy as np
 
 from merchantguard.audit.review.session import Session
 from merchantguard.audit.storage.items import SUSPECTS, Cause, Item, Reason
-from merchantguard.audit.storage.store import write_scan
+from merchantguard.audit.storage.store import ScanSummary, write_scan
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.records.record import Record, record_from, record_to_row
 from merchantguard.data.shipped import corpus_paths
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def make_audit(folder: Path, *, items: int, records: int, seed: int = 0) -> None:
-    """Write a scan of the corpus' texts, repeated under new ids, with random suspicion of random cells."""
+    """Write a scan of the corpus' texts, repeated under new ids, with random cells as items."""
     taxonomy = load_taxonomy()
     texts = read_records(corpus_paths(), taxonomy, strict=True).records
     draw = random.Random(seed)
@@ -61,7 +61,7 @@ def make_audit(folder: Path, *, items: int, records: int, seed: int = 0) -> None
         records=copies,
         duplicates=[number // 2 for number in range(records)],
         items=(_item(copies, taxonomy.ids, cell, draw) for cell in cells),
-        about={"seed": seed},
+        summary=ScanSummary(seed=seed),
     )
 
 
@@ -73,22 +73,22 @@ def _copy(record: Record, number: int, of: int) -> Record:
 def _item(records: Sequence[Record], policies: Sequence[str], cell: int, draw: random.Random) -> Item:
     record = records[cell // len(policies)]
     policy = policies[cell % len(policies)]
-    causes: list[Cause] = [*SUSPECTS, "control", "planted"]
+    causes: list[Cause] = [*SUSPECTS, "control", "gold"]
     cause = draw.choices(causes, weights=[20, 20, 10, 5, 5, 5, 30, 5])[0]
-    suspicion = draw.random() ** 3
+    p_label_error = draw.random() ** 3
     other = draw.choice(records).id if cause == "contradicting_duplicates" else None
     return Item(
         record=record.id,
         policy=policy,
         given=policy in record.labels,
         cause=cause,
-        suspicion=suspicion,
-        opinion=draw.random(),
-        value=suspicion * draw.choice((1, 2)),
+        p_label_error=p_label_error,
+        model_probability=draw.random(),
+        value=p_label_error * draw.choice((1, 2)),
         other_record=other,
-        reasons=(Reason("self_confidence", "the model finds the given label unlikely", suspicion),),
-        share=0.1 if cause == "control" else 1.0,
-        known=draw.random() < 0.5 if cause == "planted" else None,
+        reasons=(Reason("self_confidence", "the model finds this label unlikely", p_label_error),),
+        inclusion_probability=0.1 if cause == "control" else 1.0,
+        gold_answer=draw.random() < 0.5 if cause == "gold" else None,
     )
 
 

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from audit_data import Case
 from baselines import EmbeddingFeatures
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from merchantguard.audit.ranking.neighbours import neighbour_vectors
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.splitting.stratify import assign_groups
 from merchantguard.train.calibration.platt_scaling import fit_calibration
+
+from .cases import Case
 
 Floats = NDArray[np.float64]
 STRENGTH = 10.0
@@ -118,8 +120,8 @@ def calibrated(logits: Floats, labels: NDArray[np.bool_], folds: NDArray[np.int6
     probabilities = np.zeros(logits.shape)
     for number in range(int(folds.max()) + 1):
         held = folds == number
-        known = np.ones(labels[~held].shape, dtype=bool)
-        calibration = fit_calibration(logits[~held], labels[~held].astype(float), known)
+        everything = LabelMatrix(labels[~held], np.ones_like(labels[~held]))
+        calibration = fit_calibration(logits[~held], everything)
         probabilities[held] = calibration.apply(logits[held])
     return probabilities
 

@@ -1,10 +1,10 @@
 """How often the interval for errors left covers the truth, in simulated audits with simulated reviewers.
 
-Each audit: cells with labels of which some are wrong, a ranker whose suspicion is right on average but no oracle, controls
-drawn by bands of suspicion, planted items, and a reviewer who looks at part of the suspects and at all controls. What is
-left in the cells that nobody decided is known here, so the interval can be held against it.
+Each audit: cells with labels of which some are wrong, a ranker whose probabilities are right on average but not perfect, controls
+drawn in bands of these probabilities, gold items, and a reviewer who sees part of the suspects and all controls. The errors left in
+undecided cells are known here, so the interval can be checked.
 
-    python bench/audit_estimates.py --audits 100
+    cd bench && python -m audit.estimates --audits 100
 """
 
 import argparse
@@ -19,20 +19,20 @@ from merchantguard.audit.estimation.estimates import Estimator
 from merchantguard.audit.storage.items import Answer, Item
 
 LOOK = 6_000  # milliseconds
-_OTHERS = ((2, "control"), (1, "planted"))
+_OTHERS = ((2, "control"), (1, "gold"))
 
 
 @dataclass(frozen=True)
 class World:
     """One kind of audit: the share of the labels that is wrong, and how often the reviewer overlooks a policy that holds
-    (`misses`) or sees one that does not (`alarms`); where the scan is not `sharp`, its suspicion is chance."""
+    (`misses`) or sees one that does not (`alarms`); if the scan is not `sharp`, its probabilities are random."""
 
     cells: int
     wrong: float
     misses: float
     alarms: float
     controls: int
-    planted: int
+    gold: int
     looks: int
     sharp: bool = True
 
@@ -43,26 +43,26 @@ class World:
 
 
 WORLDS = [
-    World(26_000, wrong, misses, alarms, controls=400, planted=100, looks=1_700)
+    World(26_000, wrong, misses, alarms, controls=400, gold=100, looks=1_700)
     for wrong in (0.002, 0.01, 0.03)
     for misses, alarms in ((0.0, 0.0), (0.05, 0.0), (0.1, 0.002), (0.2, 0.01))
 ] + [
-    World(26_000, wrong, 0.05, 0.0, controls=400, planted=100, looks=1_700, sharp=False)
+    World(26_000, wrong, 0.05, 0.0, controls=400, gold=100, looks=1_700, sharp=False)
     for wrong in (0.002, 0.01, 0.03)
 ]
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a simulated audit, each (N,): the label, whether it is wrong, and its suspicion."""
+    """The cells of a simulated audit, each (N,): the label, whether it is wrong, and the probability of that."""
 
     given: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
-    suspicion: NDArray[np.float64]
+    p_label_error: NDArray[np.float64]
 
 
 def draw_cells(world: World, generator: np.random.Generator) -> Cells:
-    """A tenth of the labels are positive; suspicion is calibrated in the large and parts wrong from right well, not fully."""
+    """A tenth of the labels are positive; the probabilities are calibrated overall and separate wrong from right well, but not perfectly."""
     given = generator.random(world.cells) < 0.1
     wrong = generator.random(world.cells) < world.wrong * np.where(given, 3.0, 7.0 / 9.0)
     evidence = np.where(
@@ -73,24 +73,24 @@ def draw_cells(world: World, generator: np.random.Generator) -> Cells:
 
 
 def draw_items(world: World, cells: Cells, generator: np.random.Generator) -> list[Item]:
-    """Controls by label and band of suspicion, planted items, and every cell that is suspicious enough to be listed."""
+    """Controls by label and band, gold items, and the cells that are most likely to be wrong."""
     items = []
     taken = np.zeros(world.cells, dtype=bool)
     for rows, count in _strata(world, cells):
         drawn = generator.choice(rows, size=min(count, len(rows)), replace=False)
         taken[drawn] = True
-        items += [_item(cells, row, "control", share=len(drawn) / len(rows)) for row in drawn]
-    # As many planted items where the policy holds as where it does not: both kinds of mistake are to be seen.
+        items += [_item(cells, row, "control", inclusion_probability=len(drawn) / len(rows)) for row in drawn]
+    # Equal numbers of gold items where the policy holds and where it does not: both kinds of mistake must be seen.
     for given in (False, True):
         sure = np.flatnonzero(~taken & ~cells.wrong & (cells.given == given))
-        planted = generator.choice(sure, size=world.planted // 2, replace=False)
-        taken[planted] = True
-        items += [_item(cells, row, "planted", known=given) for row in planted]
-    # A planted cell is nothing else; a control may be a suspect too, else the rest would be no sample of all cells.
+        gold = generator.choice(sure, size=world.gold // 2, replace=False)
+        taken[gold] = True
+        items += [_item(cells, row, "gold", gold_answer=given) for row in gold]
+    # A gold cell is nothing else. A control may be a suspect too; otherwise the rest would not be a sample of all cells.
     free = np.setdiff1d(
-        np.arange(world.cells), [int(item.record[1:]) for item in items if item.cause == "planted"]
+        np.arange(world.cells), [int(item.record[1:]) for item in items if item.cause == "gold"]
     )
-    for row in free[np.argsort(-cells.suspicion[free], kind="stable")][: 3 * world.looks]:
+    for row in free[np.argsort(-cells.p_label_error[free], kind="stable")][: 3 * world.looks]:
         items.append(_item(cells, row, "wrong_positive" if cells.given[row] else "missing_positive"))
     return items
 
@@ -98,37 +98,39 @@ def draw_items(world: World, cells: Cells, generator: np.random.Generator) -> li
 def _strata(world: World, cells: Cells) -> Iterator[tuple[NDArray[np.int64], int]]:
     for given, share in ((True, 0.3), (False, 0.7)):
         rows = np.flatnonzero(cells.given == given)
-        rows = rows[np.argsort(-cells.suspicion[rows], kind="stable")]
+        rows = rows[np.argsort(-cells.p_label_error[rows], kind="stable")]
         bounds = (0, len(rows) // 20, len(rows) // 5, len(rows))
         for first, last in pairwise(bounds):
             yield rows[first:last], round(world.controls * share / 3)
 
 
-def _item(cells: Cells, row: int, cause: str, *, share: float = 1.0, known: bool | None = None) -> Item:
-    suspicion = float(cells.suspicion[row])
+def _item(
+    cells: Cells, row: int, cause: str, *, inclusion_probability: float = 1.0, gold_answer: bool | None = None
+) -> Item:
+    p_label_error = float(cells.p_label_error[row])
     return Item(
         record=f"r{row}",
         policy="p",
         given=bool(cells.given[row]),
         cause=cause,  # type: ignore[arg-type]
-        suspicion=suspicion,
-        opinion=0.5,
-        value=suspicion,
-        share=share,
-        known=known,
+        p_label_error=p_label_error,
+        model_probability=0.5,
+        value=p_label_error,
+        inclusion_probability=inclusion_probability,
+        gold_answer=gold_answer,
     )
 
 
 def answers_of(world: World, cells: Cells, items: list[Item], generator: np.random.Generator) -> list[Answer]:
-    """One reviewer, who sees no label before answering: of 20 items 17 suspects, the most suspicious first, 2 controls and a
-    planted one, until the suspects' looks are used up."""
-    suspects = sorted((i for i in items if i.cause not in ("control", "planted")), key=lambda i: -i.value)
+    """One reviewer, who sees no label before answering: of 20 items 17 suspects, the likeliest errors first, 2 controls and one
+    gold item, until the set number of suspects is reviewed."""
+    suspects = sorted((i for i in items if i.cause not in ("control", "gold")), key=lambda i: -i.value)
     queues = [
         (17, iter(suspects[: world.looks])),
         *((n, iter([i for i in items if i.cause == c])) for n, c in _OTHERS),
     ]
     seen: dict[str, Answer] = {}
-    while sum(answer.shown["cause"] not in ("control", "planted") for answer in seen.values()) < world.looks:
+    while sum(answer.shown["cause"] not in ("control", "gold") for answer in seen.values()) < world.looks:
         before = len(seen)
         for turns, queue in queues:
             for item in islice((item for item in queue if item.record not in seen), turns):
@@ -150,7 +152,7 @@ def _answer(world: World, cells: Cells, item: Item, number: int, generator: np.r
 
 @dataclass(frozen=True)
 class Outcome:
-    """One audit: errors left in truth, by suspicion, and by the controls with their interval."""
+    """One audit: errors left in truth, expected by the scan, and estimated from controls with the interval."""
 
     truth: int
     expected: float
@@ -181,7 +183,7 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=100, help="simulated audits per row")
     audits = parser.parse_args().audits
     print(
-        "| scan | wrong labels | reviewer misses | false alarms | errors left | by suspicion | by controls | interval | covered |"
+        "| scan | wrong labels | reviewer misses | false alarms | errors left | expected by the scan | from controls | interval | covered |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     hits = []
