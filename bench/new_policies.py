@@ -31,7 +31,7 @@ from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.record import Record
 from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
 from merchantguard.serve.engine.batching import plan_batches
-from merchantguard.train.batching.dataset import window_tokenizer
+from merchantguard.train.batching.window_table import window_tokenizer
 from merchantguard.train.model.policy_model import PolicyModel, build_model
 from merchantguard.train.run import LoadedRun
 

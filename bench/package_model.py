@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from merchantguard.core.files import read_json
 from merchantguard.data.records.record import Record
 from merchantguard.data.taxonomy import Taxonomy
-from merchantguard.train import run_files
 from merchantguard.train.batching.dataset import SplitRecords
 from merchantguard.train.pipeline import train_run
-from merchantguard.train.run import LoadedRun, load_run, predict_records
+from merchantguard.train.run import LOG, PROVENANCE, LoadedRun, load_run, predict_records
 from merchantguard.train.settings import Settings, load_settings
 
 SETTINGS_FILE = Path(__file__).resolve().parents[1] / "configs" / "minilm.yaml"
@@ -66,7 +65,7 @@ def train_ours(
 
 def _facts(path: Path) -> dict[str, Any]:
     """What the run says of its training; `loop_seconds` leaves out the report that a run also writes."""
-    training: dict[str, Any] = read_json(path / run_files.PROVENANCE)["training"]
-    log = [json.loads(line) for line in (path / run_files.LOG).read_text(encoding="utf-8").splitlines()]
+    training: dict[str, Any] = read_json(path / PROVENANCE)["training"]
+    log = [json.loads(line) for line in (path / LOG).read_text(encoding="utf-8").splitlines()]
     kept = ("trainable_parameters", "parameters", "best_step", "steps")
     return {**{name: training[name] for name in kept}, "loop_seconds": log[-1]["seconds"]}

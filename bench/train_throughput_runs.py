@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
-from merchantguard.train.batching.window_table import Labelled, WindowTable
+from merchantguard.train.batching.window_table import LabelledWindows, WindowTable
 from merchantguard.train.fitting.trainer import Trainer
 from merchantguard.train.model.encoder import resolve_base
 from merchantguard.train.model.policy_model import build_model
@@ -173,20 +174,20 @@ def run_ours(
     torch.manual_seed(0)
     model = build_model(settings.model, settings.lora, n_policies=N_POLICIES).to(accelerator.device).train()
     labels = _labels(len(windows))
-    data = Labelled(Windows(windows), labels, np.ones(labels.shape, dtype=bool))
+    data = LabelledWindows(Windows(windows), LabelMatrix(labels, np.ones(labels.shape, dtype=bool)))
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model, settings, data, data, accelerator=accelerator, folder=Path(folder), fingerprint=""
         )
     share = trainer.padding()
     for epoch in range(10_000):
-        for step in trainer.plan.epoch(epoch):
+        for step in trainer.plan.steps(epoch):
             real = sum(len(windows[record]) for batch in step for record in batch)
             trainer.step(step)
             meter.count(real, round(real / (1.0 - share)))
             meter.step_done()
             if meter.steps == WARM_UP + args.steps:
-                return trainer.bare
+                return trainer.unwrapped
 
 
 def run_trainer(

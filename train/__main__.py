@@ -1,4 +1,4 @@
-"""`python -m merchantguard.train` and `accelerate launch -m merchantguard.train`: as `merchantguard train`."""
+"""`python -m merchantguard.train` and `accelerate launch -m merchantguard.train`: the same as `merchantguard train`."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Training by several processes: tensors that are sharded over them, and what is said when one of them is lost."""
+"""Training with several processes: tensors that are sharded over them, and the error when one of them is lost."""
 
 import os
 from collections.abc import Iterator
@@ -12,27 +12,27 @@ from torch import Tensor, nn
 
 from ..core.errors import RunError
 
-# What the backends say when a peer has gone; gloo raises bare RuntimeErrors.
+# Messages of the backends when a peer is gone; gloo raises bare RuntimeErrors.
 _LOST = ("connection closed by peer", "connection reset by peer", "gloo", "nccl", "process group")
 
 
 def on_cpu() -> bool:
-    """Whether to train on the CPU: as accelerate is told, and where a launcher started several processes without an
-    accelerator, which accelerate would otherwise take for as many jobs of one process."""
+    """Whether to train on the CPU: if accelerate is told so, or if a launcher started several processes on a machine
+    without an accelerator, which accelerate would otherwise treat as independent jobs of one process each."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.accelerator.is_available())
 
 
 def process_state() -> PartialState:
-    """Which of how many processes this is, known before the settings of an `Accelerator` are."""
+    """Number of this process and of all processes, available before the settings of an `Accelerator` are known."""
     return PartialState(cpu=on_cpu())
 
 
 @contextmanager
 def lost_peers_named(processes: int, index: int) -> Iterator[None]:
-    """Turn the communication error of a lost process into one that says what happened and what to do.
+    """Turn the communication error of a lost process into an error that says what happened and what to do.
 
-    :raises RunError: if a process of several went away.
+    :raises RunError: if one of several processes is lost.
     """
     try:
         yield
@@ -44,12 +44,12 @@ def lost_peers_named(processes: int, index: int) -> Iterator[None]:
             raise
         raise RunError(
             f"process {index} of {processes} lost contact with the others: one of them was killed (out of memory?) or "
-            "failed, see its own message; when the cause is mended, go on with --resume, with as many processes as you like"
+            "failed, see its own message; fix the cause, then continue with --resume and any number of processes"
         ) from error
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The full tensor of what FSDP sharded (every process must ask, in the same order); others as they are."""
+    """The full tensor if FSDP has sharded it (every process must call this, in the same order), else the tensor itself."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
@@ -59,7 +59,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def sharded_like(value: Tensor, pattern: Tensor) -> Tensor:
-    """`value`, which every process holds, sharded as `pattern` is; as it is where `pattern` is whole."""
+    """`value`, which every process holds, sharded like `pattern`; unchanged if `pattern` is not sharded."""
     layout: Any = pattern
     if not hasattr(layout, "full_tensor"):
         return value

@@ -1,9 +1,9 @@
-"""A run's folder: what a finished training leaves behind, and how to open it again."""
+"""A run's folder: the files that a finished training writes, and how to open them again."""
 
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,14 @@ from accelerate import PartialState
 from peft import PeftModel
 
 from ..core.errors import RunError
-from ..core.files import read_json, sha256_file, write_json
+from ..core.files import read_json, write_json
 from ..data.records.record import Record, label_matrix
 from ..data.taxonomy import Taxonomy
-from . import run_files as names
-from .batching.dataset import window_tokenizer
-from .batching.window_table import build_window_table
+from .batching.window_table import build_window_table, window_tokenizer
 from .calibration.platt_scaling import Calibration
-from .calibration.thresholds import PolicyThreshold, ReviewCertificate, thresholds_from_json
+from .calibration.thresholds import thresholds_from_json, thresholds_to_json
 from .evaluation.breakdown import length_band
+from .evaluation.decision_rule import DecisionRule
 from .evaluation.predictions import Predictions
 from .fitting.predict import predict_logits
 from .model.encoder import Base
@@ -36,26 +35,93 @@ from .model.policy_model import (
 )
 from .settings import Settings, load_settings
 
+SETTINGS = "settings.yaml"
+TAXONOMY = "taxonomy.json"
+PROVENANCE = "provenance.json"
+HEAD = "head.safetensors"
+ADAPTER = "adapter"
+ENCODER = "encoder.safetensors"
+TOKENIZER = "tokenizer.json"
+SPLIT_MANIFEST = "splits.json"
+CALIBRATION = "calibration.json"
+THRESHOLDS = "thresholds.json"
+METRICS = "metrics.json"
+LOG = "log.jsonl"
+REPORT = "report.html"
+CARD = "README.md"
+
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "numpy", "onnxruntime")
 _SLICED = ("form", "kind", "source", "country")
 
 
+def predictions_file(folder: Path, split: str) -> Path:
+    """The file with the predictions of a held-out split in a run's folder."""
+    return folder / "predictions" / f"{split}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Versions of Python, the libraries (None where one is missing) and the machine."""
+
+    python: str
+    platform: str
+    device: str
+    threads: int
+    libraries: Mapping[str, str | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """Figures about the training itself."""
+
+    trainable_parameters: int
+    parameters: int
+    padding_share: float
+    best_step: int
+    steps: int
+    processes: int
+
+    def to_json(self) -> dict[str, float]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """The origin of a run: base weights, data, libraries, and the training itself.
+
+    `files` maps each record file to the SHA-256 of its bytes; `policies_without_positives` is by split.
+    """
+
+    base: Base
+    data_hash: str
+    files: Mapping[str, str]
+    tokenizer_sha256: str
+    environment: Environment
+    training: TrainingFacts
+    policies_without_positives: Mapping[str, list[str]]
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run's folder."""
+        write_json(folder / PROVENANCE, asdict(self))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedRun:
-    """A finished run in memory; the model holds its adapter unmerged, in evaluation mode, in float32."""
+    """A finished run in memory; the model has its adapter unmerged, in evaluation mode and float32."""
 
     path: Path
     settings: Settings
     taxonomy: Taxonomy
     model: PolicyModel
-    calibration: Calibration
-    thresholds: tuple[PolicyThreshold, ...]
+    rule: DecisionRule
     metrics: dict[str, Any]
     base: Base
     data_hash: str
-    version: str
-    any_review: ReviewCertificate | None = None
-    """Of the limit on the probability of any violation; None where the run has no such limit."""
 
     @property
     def name(self) -> str:
@@ -65,31 +131,22 @@ class LoadedRun:
     @property
     def tokenizer_path(self) -> Path:
         """The run's tokenizer.json."""
-        return self.path / names.TOKENIZER
+        return self.path / TOKENIZER
 
-    @property
-    def window_tokens(self) -> int:
-        """Most tokens in a window, special tokens included."""
-        return self.settings.model.window_tokens
+    def has_predictions(self, split: str) -> bool:
+        """Whether the run has predictions of a split."""
+        return predictions_file(self.path, split).is_file()
 
-    @property
-    def stride_tokens(self) -> int:
-        """Tokens that neighbouring windows share."""
-        return self.settings.model.stride_tokens
+    def predictions(self, split: str) -> Predictions:
+        """The predictions of a held-out split.
 
-    @property
-    def max_windows(self) -> int:
-        """Most windows of a text; what lies beyond is cut and reported."""
-        return self.settings.model.max_windows
-
-    @property
-    def pooling(self) -> str:
-        """How window logits become a record's: "max" or "attention"."""
-        return self.settings.model.window_pooling
+        :raises RunError: if the run has none.
+        """
+        return Predictions.load(predictions_file(self.path, split))
 
 
-def environment() -> dict[str, Any]:
-    """Versions of Python, the libraries and the machine, for the run's provenance."""
+def environment() -> Environment:
+    """The environment of this process."""
     libraries: dict[str, str | None] = {}
     for name in (*_LIBRARIES, "merchantguard"):
         try:
@@ -97,32 +154,45 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             libraries[name] = None
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or "cpu"
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "libraries": libraries,
-    }
+    return Environment(
+        python=sys.version.split()[0],
+        platform=platform.platform(),
+        device=device,
+        threads=torch.get_num_threads(),
+        libraries=libraries,
+    )
+
+
+def write_rule(rule: DecisionRule, folder: Path) -> None:
+    """Write calibration and thresholds into a run's folder."""
+    write_json(folder / CALIBRATION, rule.calibration.to_json())
+    write_json(folder / THRESHOLDS, thresholds_to_json(rule.thresholds, rule.any_review))
+
+
+def read_rule(folder: Path) -> DecisionRule:
+    """Calibration and thresholds of a run.
+
+    :raises RunError: if they cannot be read.
+    """
+    thresholds, any_review = thresholds_from_json(read_json(folder / THRESHOLDS))
+    return DecisionRule(Calibration.from_json(read_json(folder / CALIBRATION)), thresholds, any_review)
 
 
 def save_model(model: PolicyModel, folder: Path) -> None:
     """Write the adapter in peft's own format (or the whole encoder) and everything else as head.safetensors."""
-    save_weights(
-        {k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / names.HEAD
-    )
+    save_weights({k: v.detach().cpu().contiguous() for k, v in model.own_parameters().items()}, folder / HEAD)
     state = trained_state(model)
     encoder = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     if not isinstance(model.encoder, PeftModel):
-        save_weights(encoder, folder / names.ENCODER)
+        save_weights(encoder, folder / ENCODER)
         return
     config = model.encoder.peft_config["default"].to_dict()
-    write_json(folder / names.ADAPTER / "adapter_config.json", _plain(config))
-    save_weights(encoder, folder / names.ADAPTER / "adapter_model.safetensors")
+    write_json(folder / ADAPTER / "adapter_config.json", _plain(config))
+    save_weights(encoder, folder / ADAPTER / "adapter_model.safetensors")
 
 
 def _plain(value: Any) -> Any:
-    """peft's configuration in JSON's own types: sets become sorted lists, enums their values."""
+    """peft's configuration in JSON types: sets become sorted lists, enums their values."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, set):
@@ -131,9 +201,9 @@ def _plain(value: Any) -> Any:
 
 
 def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyModel:
-    """Build the model and put the run's weights into it.
+    """Build the model and load the run's weights into it.
 
-    :raises RunError: if weights are missing or do not fit the settings.
+    :raises RunError: if weights are missing or do not match the settings.
     """
     model = build_model(
         settings.model,
@@ -142,10 +212,10 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
         pretrained=settings.lora.enabled,
         complete=True,
     )
-    adapter = folder / names.ADAPTER / "adapter_model.safetensors"
+    adapter = folder / ADAPTER / "adapter_model.safetensors"
     try:
-        state = load_weights(folder / names.HEAD)
-        encoder = load_weights(adapter if settings.lora.enabled else folder / names.ENCODER)
+        state = load_weights(folder / HEAD)
+        encoder = load_weights(adapter if settings.lora.enabled else folder / ENCODER)
         state |= {f"encoder.{name}": tensor for name, tensor in encoder.items()}
         load_trained_state(model, state)
     except (OSError, RuntimeError) as error:
@@ -156,40 +226,35 @@ def load_model(settings: Settings, folder: Path, *, n_policies: int) -> PolicyMo
 def load_run(path: Path) -> LoadedRun:
     """Open a finished run.
 
-    :raises RunError: if a file is missing or the run never finished.
+    :raises RunError: if a file is missing, or the run is not finished.
     """
     path = Path(path)
-    needed = (names.SETTINGS, names.TAXONOMY, names.PROVENANCE, names.CALIBRATION, names.THRESHOLDS)
+    needed = (SETTINGS, TAXONOMY, PROVENANCE, CALIBRATION, THRESHOLDS)
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise RunError(
-            f"{path}: is not a finished run ({', '.join(missing)} missing); finish it with "
+            f"{path}: is not a finished run (missing: {', '.join(missing)}); finish it with "
             f"`merchantguard train ... --out {path} --resume`"
         )
-    settings = load_settings(path / names.SETTINGS)
-    taxonomy = Taxonomy.from_json(read_json(path / names.TAXONOMY))
-    provenance = read_json(path / names.PROVENANCE)
-    metrics = read_json(path / names.METRICS) if (path / names.METRICS).is_file() else {}
-    thresholds, any_review = thresholds_from_json(read_json(path / names.THRESHOLDS))
+    settings = load_settings(path / SETTINGS)
+    taxonomy = Taxonomy.from_json(read_json(path / TAXONOMY))
+    provenance = read_json(path / PROVENANCE)
     return LoadedRun(
         path=path,
         settings=settings,
         taxonomy=taxonomy,
         model=load_model(settings, path, n_policies=len(taxonomy)),
-        calibration=Calibration.from_json(read_json(path / names.CALIBRATION)),
-        thresholds=thresholds,
-        any_review=any_review,
-        metrics=metrics,
+        rule=read_rule(path),
+        metrics=read_json(path / METRICS) if (path / METRICS).is_file() else {},
         base=Base(**provenance["base"]),
         data_hash=provenance["data_hash"],
-        version=provenance["version"],
     )
 
 
 def record_predictions(
     records: Sequence[Record], taxonomy: Taxonomy, logits: np.ndarray, windows: Sequence[int]
 ) -> Predictions:
-    """Set logits (N, K) beside what is known of the records, with the slices that reports use."""
+    """Predictions from logits (N, K) and the records, with the slices that reports show."""
     labels = label_matrix(records, taxonomy)
     slices = {"length": tuple(length_band(len(record.text)) for record in records)}
     for name in _SLICED:
@@ -200,8 +265,7 @@ def record_predictions(
     return Predictions(
         ids=tuple(r.id for r in records),
         logits=logits,
-        labels=labels.values,
-        known=labels.mask,
+        labels=labels,
         domains=tuple(r.domain or r.id for r in records),
         slices=slices,
         texts=tuple(r.text for r in records),
@@ -213,9 +277,9 @@ def _field(record: Record, name: str) -> Any:
 
 
 def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -> Predictions:
-    """Predictions of a finished run for records, through the same cleaning and windows as in training.
+    """Predictions of a finished run for records, with the same cleaning and windows as in training.
 
-    :param cache: a folder that may be written; the windows are kept there.
+    :param cache: a folder for the windows, which must not exist yet.
     """
     tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
     table = build_window_table(records, tokenizer, cache)
@@ -228,27 +292,3 @@ def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -
         n_outputs=len(run.taxonomy),
     )
     return record_predictions(records, run.taxonomy, logits, table.n_windows.tolist())
-
-
-def write_provenance(
-    path: Path,
-    *,
-    base: Base,
-    data_hash: str,
-    files: dict[str, str],
-    package_version: str,
-    extra: dict[str, Any],
-) -> None:
-    """Write where the run came from: base weights, data, libraries, figures of the training itself."""
-    write_json(
-        path / names.PROVENANCE,
-        {
-            "version": package_version,
-            "base": base.to_json(),
-            "data_hash": data_hash,
-            "files": files,
-            "tokenizer_sha256": sha256_file(path / names.TOKENIZER),
-            "environment": environment(),
-            **extra,
-        },
-    )

@@ -40,7 +40,6 @@ def arguments(
 name: tiny
 model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, gate: true, head_dropout: 0.2}}
 lora: {{rank: 4, dropout: 0.1}}
-warm_up: {{steps: 3, batch_records: 8}}
 optim: {{epochs: 4, learning_rate: 0.01, batch_records: 4, batch_tokens: 256, accumulate: 2, ema: 0.9}}
 loop: {{trackers: [tensorboard], checkpoint_every: 1, threads: 1}}
 data: {{taxonomy: {taxonomy_file}, records: [{data}], train: 0.4, validation: 0.2, calibration: 0.2, test: 0.2, quotes: true, compliant_passages: 1}}
@@ -85,7 +84,7 @@ def test_the_card_tells_of_data_figures_slices_limits_and_licence(unbroken: Path
     assert f"{precision['value']:.3f} ({precision['low']:.3f} to {precision['high']:.3f})" in card
     assert "licence unknown" in card  # what the settings say of the base
     assert "records.jsonl" in card
-    assert "| texts of the phrasebook, only trained on | 0 |" in card
+    assert "| phrasebook texts, used for training only | 0 |" in card
     assert str(unbroken) not in card
     assert "/records.jsonl" not in card  # names of files, not where they lay
     for heading in ("## Data", "## Slices", "## Limits", "## Policies and thresholds", "## Training"):

@@ -1,4 +1,4 @@
-"""Micro-batches of whole records under a token budget, lengths alike so that little is padding."""
+"""Micro-batches of whole records under a token budget, of similar lengths so that there is little padding."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from ..model.packing import Layout, Packed, best_fit, even_rows, pack_windows
 from ..model.policy_model import pool_windows
 from .window_table import WindowTable
 
-# Windows shorter than this share of a group's longest go into a group of their own: the last window of a long
-# text is short, and padding it to the full length would waste more than a second, smaller call costs.
+# Windows shorter than this share of a group's longest start a new group: the last window of a long text is short, and
+# padding it to full length wastes more than a second, smaller call costs.
 _SHORTEST_IN_GROUP = 0.75
-# Records whose batches are planned, and shuffled, together.
+# Number of records whose batches are planned and shuffled together.
 _BLOCK = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The windows of some records, in groups of like length, each padded to its longest.
+    """The windows of some records in groups of similar length, each padded to its longest window, or packed.
 
-    `groups` holds (input_ids, attention_mask) pairs, int64 (B_g, T_g); `record_of_window` int64 counts records
-    from 0 within the batch, over the windows of all groups in order; `records` are the R rows of the table. A batch
-    whose windows are `packed` has no groups.
+    `groups` are pairs of input_ids and attention_mask, int64 (B_g, T_g), empty where the windows are `packed`;
+    `record_of_window` int64 (B,) numbers the records from 0, over the windows of all groups in order; `records` are the
+    R rows of the table.
     """
 
     groups: tuple[tuple[Tensor, Tensor], ...]
@@ -77,9 +77,9 @@ def padded(windows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
 def collate(
     table: WindowTable, records: Sequence[int], *, layout: Layout | None = None, one_group: bool = False
 ) -> Batch:
-    """Put the windows of `records` into one batch, packed by `layout` or, without one, padded.
+    """Put the windows of `records` into one batch, packed in `layout` or padded without one.
 
-    :param one_group: pad all windows to the longest, for sharded models: all processes must call them equally often.
+    :param one_group: pad all windows to the longest. Sharded models need it, as all processes must call them equally often.
     """
     per_record = table.windows(records)
     windows = [window for windows in per_record for window in windows]
@@ -113,24 +113,24 @@ def _cut(
 
 
 def length_batches(table: WindowTable, *, budget: int, most: int | None = None) -> list[list[int]]:
-    """All records once, longest first, cut by padded tokens: the cheapest order for prediction."""
+    """Every record once, longest first, cut by padded tokens: the cheapest order for prediction."""
     order = np.lexsort((np.arange(len(table)), -table.longest))
     return _cut(order.tolist(), table.longest, table.n_windows, budget, most or len(table))
 
 
 class StepPlan:
-    """The optimizer steps of an epoch, each a group of micro-batches, the same for the same seed and epoch.
+    """The optimizer steps of an epoch, each a group of micro-batches; the same seed and epoch give the same steps.
 
-    Records are shuffled, sorted by length within pools of `pool` batches, cut by budget, and the batches are
-    shuffled again: near-equal lengths keep padding low, the pools keep batches random. Where batches are packed, lengths
-    need not be alike: pools are filled into batches by best-fit decreasing.
+    Records are shuffled, sorted by length within pools of `pool` batches and cut by budget, and the batches are shuffled
+    again: similar lengths keep padding low, and pools keep batches random. Packed batches need no similar lengths: there
+    best-fit decreasing fills the records of a pool into batches.
 
-    :param budget: most padded tokens in a micro-batch (tokens, where packed); a single longer record still forms a batch.
-    :param packed: whether micro-batches will be packed.
-    :param most: most records in a micro-batch.
-    :param per_step: micro-batches to a step, of all processes together.
-    :param versions: groups of rows that are one record in other words: an epoch takes one of each, in turn. They come
-        first in the table; every row after them is a record of its own.
+    :param budget: maximum of padded tokens in a micro-batch (of tokens, if packed); a longer record is a batch by itself.
+    :param most: maximum of records in a micro-batch.
+    :param per_step: micro-batches per step, of all processes together.
+    :param alternatives: groups of rows that are one record in several wordings: an epoch takes one of each group, in
+        turn. They come first in the table; every row after them is a group of its own.
+    :param packed: whether micro-batches are packed.
     """
 
     def __init__(
@@ -142,17 +142,17 @@ class StepPlan:
         per_step: int = 1,
         seed: int = 0,
         pool: int = 24,
-        versions: Sequence[Sequence[int]] = (),
+        alternatives: Sequence[Sequence[int]] = (),
         packed: bool = False,
     ) -> None:
         self.packed = packed
-        self.versions = versions
-        self.singles_from = sum(map(len, versions))
+        self.alternatives = alternatives
+        self.singles_from = sum(map(len, alternatives))
         self.table, self.budget, self.most = table, budget, most
         self.per_step, self.seed, self.pool = per_step, seed, pool
 
     def _order(self, number: int, random: np.random.Generator) -> np.ndarray:
-        chosen = [group[(number + place) % len(group)] for place, group in enumerate(self.versions)]
+        chosen = [group[(number + place) % len(group)] for place, group in enumerate(self.alternatives)]
         rows = np.concatenate(
             [np.array(chosen, dtype=np.int64), np.arange(self.singles_from, len(self.table))]
         )
@@ -172,12 +172,11 @@ class StepPlan:
             batches += _cut(chunk.tolist(), longest, n_windows, self.budget, self.most)
         return [batches[i] for i in random.permutation(len(batches))]
 
-    def epoch(self, number: int) -> list[list[list[int]]]:
-        """Steps of epoch `number`, each a list of micro-batches: the same ones however many processes share them."""
-        return list(self.steps(number))
-
     def steps(self, number: int) -> Iterator[list[list[int]]]:
-        """The same, planned a block of records at a time: an epoch of millions takes no more memory than its order."""
+        """Steps of epoch `number`, each a list of micro-batches, the same for any number of processes.
+
+        They are planned one block of records at a time: an epoch of millions takes no more memory than its order.
+        """
         random = np.random.default_rng([self.seed, number])
         order = self._order(number, random)
         for start in range(0, len(order), _BLOCK):
@@ -187,10 +186,10 @@ class StepPlan:
 
 
 def share(step: Sequence[list[int]], *, rank: int, world: int) -> list[list[int]]:
-    """The micro-batches of process `rank` of `world`: every process gets as many.
+    """The micro-batches of process `rank` of `world`; every process gets the same number.
 
-    Where they do not come out even the largest are split, which changes no gradient but in rounding; where even single
-    records are too few, what is missing is empty.
+    To make them even the largest are split, which changes gradients only by rounding; where even single records are too
+    few, empty micro-batches fill up.
     """
     batches = list(step)
     while len(batches) % world:
@@ -204,7 +203,7 @@ def share(step: Sequence[list[int]], *, rank: int, world: int) -> list[list[int]
 
 
 def _computed_tokens(lengths: Sequence[int], layout: Layout | None) -> int:
-    """Tokens in the rectangles that hold windows of these lengths."""
+    """Number of tokens in the rectangles of windows of these lengths."""
     if layout == "flat":
         return sum(lengths)
     if layout == "rows":
@@ -216,7 +215,7 @@ def _computed_tokens(lengths: Sequence[int], layout: Layout | None) -> int:
 def padding_share(
     table: WindowTable, batches: Sequence[Sequence[int]], *, layout: Layout | None = None
 ) -> float:
-    """Share of the tokens that `batches` compute, packed by `layout` or padded, that is padding."""
+    """Share of padding among the tokens that `batches` compute, packed in `layout` or padded without one."""
     padded = real = 0
     for batch in batches:
         lengths = [len(window) for windows in table.windows(batch) for window in windows]

@@ -1,4 +1,4 @@
-"""From record files to labelled window tables, one per split."""
+"""From record files to the records of each split, and to the records that the model is trained on."""
 
 import hashlib
 import random
@@ -17,14 +17,12 @@ from ...data.records.record import Record, label_matrix
 from ...data.shipped import corpus_paths, phrase_files, phrase_records
 from ...data.splitting.splits import SPLITS, SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
-from ...data.windows import WindowTokenizer
-from ..settings import DataSettings, ModelSettings
-from .window_table import Labelled, build_window_table, open_window_table
+from ..settings import DataSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRecords:
-    """The records of a run by split, where they came from, and the manifest that says which went where."""
+    """The records of a run by split, the files they come from, and the manifest of the splits."""
 
     taxonomy: Taxonomy
     records: dict[str, list[Record]]
@@ -32,7 +30,7 @@ class SplitRecords:
     files: dict[str, str]
     """Path of each record file and the SHA-256 of its bytes."""
     rejected: int = 0
-    """Bad rows that were left out."""
+    """Number of bad rows, which are left out."""
 
     def data_hash(self) -> str:
         """SHA-256 over the records of every split: what the run is trained and evaluated on."""
@@ -66,22 +64,24 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
 def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -> list[str]:
     """Policies without a positive in this split, in the taxonomy's order.
 
-    :raises RunError: if the split is empty or no policy has a positive: nothing could be learnt or measured.
+    :raises RunError: if the split is empty or no policy has a positive, as nothing can be learnt or measured then.
     """
     if not records:
-        raise RunError(f"{split}: the split has no records; give more data or another share")
+        raise RunError(f"{split}: the split has no records; add data or change its share")
     positives = label_matrix(records, taxonomy).positive.sum(axis=0)
     if not positives.any():
-        raise RunError(f"{split}: none of its {len(records)} records carries a label; give labelled records")
+        raise RunError(f"{split}: none of its {len(records)} records has a label; add labelled records")
     return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
 
 
 def training_records(
     records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
 ) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """What the model is fitted on: the training split, of it the passages that the settings want, the phrasebook,
-    and disguised copies of these short ones; and the rows of which an epoch takes one
-    (`Labelled.versions`): a passage and its copies, or as many phrases as take turns and theirs.
+    """The records that the model is trained on, and their `LabelledWindows.alternatives`.
+
+    They are the training split, the quotes and compliant passages from it that the settings ask for, the phrasebook, and
+    disguised copies of these short texts. Alternatives are a passage and its copies, or the phrases that take turns and
+    their copies.
 
     :raises RecordError: if a file of the phrasebook cannot be used.
     """
@@ -97,32 +97,5 @@ def training_records(
     for short in [*([one] for one in (*quotes, *passages)), *turns]:
         groups.append([*short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)])
     ends = list(accumulate(map(len, groups)))
-    versions = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
-    return [record for group in groups for record in group], versions
-
-
-def labelled_windows(
-    records: Sequence[Record],
-    taxonomy: Taxonomy,
-    tokenizer: WindowTokenizer,
-    folder: Path,
-    *,
-    versions: Sequence[Sequence[int]] = (),
-) -> Labelled:
-    """Clean, tokenise and store the windows of `records` in `folder`, or open those that are there; with their labels."""
-    labels = label_matrix(records, taxonomy)
-    if folder.is_dir():
-        table = open_window_table(folder, pad_id=tokenizer.pad_id)
-    else:
-        table = build_window_table(records, tokenizer, folder)
-    return Labelled(table, labels.values, labels.mask, versions)
-
-
-def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
-    """The run's tokenizer with its window settings."""
-    return WindowTokenizer.from_file(
-        path,
-        window_tokens=model.window_tokens,
-        stride_tokens=model.stride_tokens,
-        max_windows=model.max_windows,
-    )
+    alternatives = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
+    return [record for group in groups for record in group], alternatives

@@ -1,4 +1,4 @@
-"""The tokenised windows of records, kept on disk as an Arrow table by `datasets` and mapped into memory."""
+"""The tokenised windows of records, stored on disk as an Arrow table of `datasets` and mapped into memory."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,14 +12,16 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 
 from ...core.files import atomic_folder
+from ...core.labels import LabelMatrix
 from ...data.cleaning.text import clean
 from ...data.records.record import Record
 from ...data.windows import WindowTokenizer
+from ..settings import ModelSettings
 
 _FEATURES = Features({"windows": List(List(Value("int32"))), "truncated": Value("bool")})
 _CHUNK = 64
 _BATCH = 512
-"""Rows that are held before they go to disk, and read at once from there."""
+"""Rows that are collected before they are written to disk, and read from there at once."""
 ARROW, SIZES = "windows.arrow", "sizes.i64"
 
 
@@ -44,17 +46,26 @@ class WindowTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """A window table with its labels: float32 targets (N, K) in [0, 1] and bool known cells (N, K).
+class LabelledWindows:
+    """A window table with the labels (N, K) of its records.
 
-    For training a model with a gate, a last column more: "some violation". `versions` are groups of rows, such as a
-    record in other words, of which an epoch takes one; empty where an epoch takes every row.
+    For training a model with a gate the labels have one more column, "some violation". `alternatives` are groups of
+    rows, such as a record in several wordings, of which an epoch takes one; empty where an epoch takes every row.
     """
 
     table: WindowTable
-    targets: np.ndarray
-    known: np.ndarray
-    versions: Sequence[Sequence[int]] = ()
+    labels: LabelMatrix
+    alternatives: Sequence[Sequence[int]] = ()
+
+
+def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
+    """The run's tokenizer with its window settings."""
+    return WindowTokenizer.from_file(
+        path,
+        window_tokens=model.window_tokens,
+        stride_tokens=model.stride_tokens,
+        max_windows=model.max_windows,
+    )
 
 
 def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dict[str, Any]]:
@@ -66,9 +77,9 @@ def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dic
 
 
 def write_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, folder: Path) -> None:
-    """Clean and tokenise `records` one after the other into files in `folder`; only sizes are kept in memory.
+    """Clean and tokenise `records` one by one into files in `folder`; only their sizes are kept in memory.
 
-    Text is cleaned by the same function as in serving, so that the model meets what it was trained on.
+    Training and scoring clean text with the same function, so the model sees what it was trained on.
     """
     sizes = [array("q") for _ in range(3)]
     with ArrowWriter(features=_FEATURES, path=str(folder / ARROW), writer_batch_size=_BATCH) as writer:
@@ -89,7 +100,7 @@ def build_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, fo
 
 
 def open_window_table(folder: Path, *, pad_id: int) -> WindowTable:
-    """Open what `build_window_table` wrote, mapped into memory."""
+    """Open what `build_window_table` wrote, as a memory map."""
     dataset = Dataset.from_file(str(folder / ARROW))
     sizes = np.memmap(folder / SIZES, dtype=np.int64, mode="r").reshape(3, len(dataset))
     return WindowTable(dataset, sizes, pad_id=pad_id)

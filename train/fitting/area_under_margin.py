@@ -1,4 +1,4 @@
-"""What training itself says of each label: the area under the margin."""
+"""The area under the margin: what the course of training says about each label."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class MarginAverage:
-    """Signed margin of the logit towards the given label, averaged over all times that a cell was trained on.
+class AreaUnderMargin:
+    """Signed margin of the logit towards the given label, averaged over every time that a cell is trained on.
 
-    A wrong label pulls against what the other records teach: its margin stays low, or comes late (Pleiss et al., Identifying
-    Mislabeled Data using the Area Under the Margin Ranking, 2020; here per policy, with zero as the rival's logit).
+    A wrong label contradicts what the other records teach, so its margin stays low or grows late (Pleiss et al., Identifying
+    Mislabeled Data using the Area Under the Margin Ranking, 2020; here per policy, with zero as the competing logit).
 
-    :param labels: what is given for the first N rows of the training table, (N, K); later rows are left out.
+    :param labels: the given labels (N, K) of the first N rows of the training table; later rows are ignored.
     """
 
     def __init__(self, labels: NDArray[np.bool_]) -> None:
@@ -22,7 +22,7 @@ class MarginAverage:
         self._times = np.zeros(len(labels), dtype=np.int64)
 
     def __call__(self, rows: Sequence[int], logits: Tensor) -> None:
-        """Take in a batch: logits (R, K or more) of rows of the table, before the step."""
+        """Add a batch before its step: logits (R, K or more) of rows of the table."""
         numbers = np.asarray(rows)
         kept = numbers < len(self._signs)
         numbers = numbers[kept]
@@ -31,6 +31,6 @@ class MarginAverage:
         self._times[numbers] += 1
 
     def averages(self) -> NDArray[np.float64]:
-        """Average margins (N, K); NaN for a row that was never trained on."""
+        """Average margins (N, K); NaN for rows that were never trained on."""
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(self._times[:, None] > 0, self._sums / self._times[:, None], np.nan))

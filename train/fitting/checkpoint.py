@@ -1,5 +1,7 @@
-"""Checkpoints: safetensors and JSON in a folder of their own, complete or absent, never half."""
+"""Checkpoints: a folder of safetensors and JSON each, written completely or not at all."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,15 +10,42 @@ from typing import Any
 from torch import Tensor
 
 from ...core.errors import RunError
-from ...core.files import atomic_folder, read_json, write_json
+from ...core.files import atomic_folder, read_json, sha256_file, write_json
+from ...data.shipped import phrase_files
 from ..model.policy_model import load_weights, save_weights
+from ..settings import Settings
 
-FORMAT = 2
+FORMAT = 1
+
+
+def fingerprint(settings: Settings, data_hash: str) -> str:
+    """Identifies everything that determines a run's result: a checkpoint is resumed only under the same settings."""
+    ignored = {"name": True, "version": True, "loop": {"trackers"}}
+    phrases = [sha256_file(path) for path in phrase_files(settings.data.phrasebook)]
+    values = [settings.model_dump(mode="json", exclude=ignored), data_hash, phrases]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One evaluation in the training log; `loss` is the mean over the steps since the previous one."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    seconds: float
+    validation_macro_average_precision: float
+    validation_micro_f1: float
+
+    def to_json(self) -> dict[str, float]:
+        """The row by column, as log.jsonl and the trackers show it."""
+        return asdict(self)
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where training stands; everything in it goes into the checkpoint's JSON."""
+    """How far training has come, as stored in the checkpoint's JSON."""
 
     step: int = 0
     epoch: int = 0
@@ -26,17 +55,26 @@ class Progress:
     without_better: int = 0
     finished: bool = False
     per_step: int = 1
-    """Micro-batches to an optimizer step, of all processes together."""
+    """Micro-batches per optimizer step, of all processes together."""
     ema_steps: int = 0
     loss_sum: float = 0.0
     loss_steps: int = 0
-    scaler: dict[str, Any] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    scaler: dict[str, float] = field(default_factory=dict)
+    log: list[LogRow] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        """A plain dictionary, which `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Progress":
+        """Read what `to_json` gave."""
+        return cls(**{**values, "log": [LogRow(**row) for row in values["log"]]})
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Progress and the tensors that go with it: trained, best, average and optimizer weights by name."""
+    """Progress, and the tensors that belong to it: trained, best, average and optimizer weights by name."""
 
     progress: Progress
     tensors: dict[str, dict[str, Tensor]]
@@ -48,41 +86,43 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, fingerprint: str, keep: int = 2) -> None:
-    """Write a checkpoint under a new name, then drop all but the newest `keep`.
+    """Write a checkpoint under a new name, then delete all but the newest `keep`.
 
-    :param fingerprint: identifies settings and data; resuming with another is refused.
+    :param fingerprint: identifies settings and data; resuming with a different one is refused.
     """
     with atomic_folder(folder / f"step-{checkpoint.progress.step:08d}") as temporary:
         for name, tensors in checkpoint.tensors.items():
             save_weights(tensors, temporary / f"{name}.safetensors")
         write_json(
             temporary / "progress.json",
-            {"format": FORMAT, "fingerprint": fingerprint, "progress": asdict(checkpoint.progress)},
+            {"format": FORMAT, "fingerprint": fingerprint, "progress": checkpoint.progress.to_json()},
         )
     for old in checkpoint_folders(folder)[:-keep]:
         shutil.rmtree(old)
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what a killed process left half-written."""
+    """Delete files that a killed process left half-written."""
     for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def load_latest(folder: Path, *, fingerprint: str) -> Checkpoint | None:
-    """The newest checkpoint, or None where there is none yet.
+    """The newest checkpoint, or None if there is none.
 
-    :raises RunError: if it belongs to other settings or data, or to another format.
+    :raises RunError: if it belongs to other settings or data, or has another format.
     """
     folders = checkpoint_folders(folder)
     if not folders:
         return None
     stored = read_json(folders[-1] / "progress.json")
     if stored["format"] != FORMAT:
-        raise RunError(f"{folders[-1]}: checkpoint format {stored['format']}, this version reads {FORMAT}")
+        raise RunError(
+            f"{folders[-1]}: has checkpoint format {stored['format']}; this version reads format {FORMAT}"
+        )
     if stored["fingerprint"] != fingerprint:
         raise RunError(
-            f"{folders[-1]}: was made with other settings or data; resume with the same ones, or train into a new folder"
+            f"{folders[-1]}: was made with other settings or data; resume with the same ones, or choose another --out"
         )
     tensors = {path.stem: load_weights(path) for path in sorted(folders[-1].glob("*.safetensors"))}
-    return Checkpoint(Progress(**stored["progress"]), tensors)
+    return Checkpoint(Progress.from_json(stored["progress"]), tensors)

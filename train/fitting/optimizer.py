@@ -45,7 +45,7 @@ def _loraplus_groups(model: PolicyModel, optim: OptimSettings, lora: LoraSetting
 
 
 def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings) -> torch.optim.Optimizer:
-    """AdamW over what is trained: encoder or adapter, and head, each at its own rate."""
+    """AdamW over all trainable weights: the encoder or adapter, and the head, each with its own learning rate."""
     use_plus = lora.enabled and lora.plus_ratio > 1.0
     groups = _loraplus_groups(model, optim, lora) if use_plus else _split_encoder(model, optim)
     own: list[nn.Parameter] = [
@@ -53,8 +53,8 @@ def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings
     ]
     head_rate = optim.head_learning_rate or optim.learning_rate
     groups.append({"params": own, "lr": head_rate, "weight_decay": optim.weight_decay})
-    fused = model.head.weight.is_cuda if optim.fused is None else optim.fused
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.learning_rate, fused=fused or None)
+    fused = model.head.weight.is_cuda or None
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.learning_rate, fused=fused)
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, optim: OptimSettings, *, steps: int) -> LambdaLR:
@@ -68,7 +68,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, optim: OptimSettings, *, st
 
 
 def rebuild_schedule(schedule: LambdaLR, optim: OptimSettings, *, steps: int) -> LambdaLR:
-    """The same rates over another number of steps, from the first one on."""
+    """The same rates over another number of steps, starting at the first step."""
     optimizer = schedule.optimizer
     for group, rate in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
         group["lr"] = group["initial_lr"] = rate
@@ -76,7 +76,7 @@ def rebuild_schedule(schedule: LambdaLR, optim: OptimSettings, *, steps: int) ->
 
 
 def set_step(schedule: LambdaLR, step: int) -> None:
-    """Put schedule and optimizer where `step` steps would have taken them."""
+    """Set schedule and optimizer to the state after `step` steps."""
     rates = [base * scale(step) for base, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
     schedule.last_epoch, schedule._last_lr = step, rates
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
@@ -84,7 +84,7 @@ def set_step(schedule: LambdaLR, step: int) -> None:
 
 
 class WeightAverage:
-    """Exponential moving average of the trained weights (Polyak averaging), warmed up over the first steps."""
+    """Exponential moving average of the trained weights (Polyak averaging), with a lower decay in the first steps."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -93,7 +93,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step."""
         self.steps += 1
         decay = min(self.decay, (1.0 + self.steps) / (10.0 + self.steps))
         for name, parameter in model.named_parameters():
@@ -110,11 +110,11 @@ class WeightAverage:
                 self.average[name] = kept
 
     def tensors(self) -> dict[str, Tensor]:
-        """The average by name, whole and on the CPU, for a checkpoint."""
+        """The average by name, unsharded and on the CPU, for a checkpoint."""
         return {name: whole(tensor).cpu().contiguous() for name, tensor in self.average.items()}
 
     def restore(self, tensors: dict[str, Tensor], *, steps: int) -> None:
-        """Put back what `tensors` gave."""
+        """Restore what `tensors` returned."""
         self.steps = steps
         for name, tensor in tensors.items():
             self.average[name].copy_(sharded_like(tensor, self.average[name]))
@@ -131,7 +131,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Restore what `optimizer_tensors` returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

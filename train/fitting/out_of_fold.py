@@ -1,4 +1,4 @@
-"""Opinions on labels by models that never saw them: each fold is predicted by a model trained on the others."""
+"""Out-of-fold predictions: each fold is predicted by a model trained on the others, which never saw its labels."""
 
 import hashlib
 import json
@@ -16,28 +16,30 @@ from numpy.typing import NDArray
 from ...core.errors import AuditError, RunError
 from ...core.extras import require
 from ...core.files import atomic_path
+from ...core.labels import LabelMatrix
 from ...data.records.fingerprint import fingerprint_records
 from ...data.records.record import Record, label_matrix
 from ...data.splitting.splits import make_splits, record_groups
 from ...data.splitting.stratify import assign_groups
 from ...data.taxonomy import Taxonomy
 from ..batching.batches import collate, length_batches
-from ..batching.dataset import SplitRecords, window_tokenizer
-from ..batching.window_table import build_window_table
+from ..batching.dataset import SplitRecords
+from ..batching.window_table import build_window_table, window_tokenizer
 from ..calibration.platt_scaling import fit_calibration
 from ..model.encoder import load_encoder, save_tokenizer
 from ..model.policy_model import PolicyModel
-from ..pipeline import fingerprint, fit_splits
 from ..settings import Settings
-from .area_under_margin import MarginAverage
+from .area_under_margin import AreaUnderMargin
+from .checkpoint import fingerprint
+from .fit import fit_splits
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFold:
-    """Of N records and K policies: calibrated probabilities (N, K) by a model that did not see the record, area under the
-    margin (N, K) averaged over the models that did (NaN where none), and the fold (N,) of each record."""
+    """For N records and K policies: calibrated probabilities (N, K) by a model that did not train on the record, the area
+    under the margin (N, K) averaged over the models that did (NaN where none did), and the fold (N,) of each record."""
 
     probabilities: Floats
     margins: Floats
@@ -46,7 +48,7 @@ class OutOfFold:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fold:
-    """What one fold's model says: logits (held-out, K) of the fold, margins (N, K) of all records, NaN where not trained on."""
+    """Results of one fold's model: logits (held-out, K) of the fold, and margins (N, K), NaN for records not trained on."""
 
     logits: Floats
     margins: Floats
@@ -59,54 +61,55 @@ def out_of_fold(
     folder: Path,
     *,
     folds: int = 5,
-    tell: Callable[[str], None] = lambda line: None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> OutOfFold:
     """Train `folds` models and predict each fold by the one that did not train on it.
 
-    One domain, and near-duplicate texts, lie in one fold. A finished fold stays in `folder` and is read back as long as
-    records, labels, settings and the number of folds are the same; one that stopped half-way begins anew.
+    Records of one domain, and near-duplicate texts, are in one fold. A finished fold stays in `folder` and is read again
+    as long as records, labels, settings and the number of folds are the same; an unfinished fold starts from the beginning.
 
-    :param tell: is told which fold begins and which is there already.
+    :param on_progress: called with a line for each fold that starts or is finished already.
     :raises AuditError: if there are fewer groups of records than folds, or no record has a label.
     :raises RunError: if training diverges.
     """
-    matrix = label_matrix(records, taxonomy)
-    labels, known = matrix.values, matrix.mask
-    if not labels.any():
-        raise AuditError(f"none of the {len(records)} records carries a label: nothing can be learnt of them")
-    numbers = _assign(records, labels, known, folds=folds, seed=settings.seed)
-    mark = _mark(records, taxonomy, settings, folds)
+    labels = label_matrix(records, taxonomy)
+    if not labels.positive.any():
+        raise AuditError(
+            f"none of the {len(records)} records has a label: there is nothing to learn from them"
+        )
+    numbers = _assign(records, labels, folds=folds, seed=settings.seed)
+    key = _fingerprint(records, taxonomy, settings, folds)
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
-    logits, sums, times = np.zeros(labels.shape), np.zeros(labels.shape), np.zeros(labels.shape)
+    shape = labels.values.shape
+    logits, sums, times = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for fold in range(folds):
         held = numbers == fold
         path = folder / f"fold-{fold}.parquet"
-        part = _read(path, mark, records, held)
-        tell(
-            f"fold {fold + 1} of {folds}" + (": already there" if part else f": {int((~held).sum())} records")
-        )
+        part = _read(path, key, records)
+        status = "already finished" if part else f"{int((~held).sum())} records"
+        on_progress(f"fold {fold + 1} of {folds}: {status}")
         if part is None:
             part = _train(
                 records, taxonomy, settings, folder / f"fold-{fold}", held, seed=settings.seed + fold
             )
             if not PartialState().is_main_process:
                 continue
-            _write(path, mark, records, held, part)
+            _write(path, key, records, held, part)
         logits[held] = part.logits
         seen = np.isfinite(part.margins)
         sums[seen] += part.margins[seen]
         times += seen
-    margins = np.divide(sums, times, out=np.full(sums.shape, np.nan), where=times > 0)
-    return OutOfFold(_calibrated(logits, labels, known, numbers), margins, numbers)
+    margins = np.divide(sums, times, out=np.full(shape, np.nan), where=times > 0)
+    return OutOfFold(_calibrated(logits, labels, numbers), margins, numbers)
 
 
 def encoder_vectors(records: Sequence[Record], settings: Settings, folder: Path) -> NDArray[np.float32]:
-    """Vectors (N, hidden) of length 1 by the base encoder before any training: means over a record's windows.
+    """Vectors (N, hidden) of length 1 from the base encoder before any training: means over a record's windows.
 
-    The models of the folds would each give vectors of a space of its own, and have seen the labels.
+    The models of the folds are no alternative: each has a vector space of its own, and has seen labels.
 
-    :param folder: a folder that may be written; windows are kept there for a while.
+    :param folder: a folder for temporary files; it is deleted at the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_tokenizer(settings.model, folder / "tokenizer.json")
@@ -126,30 +129,24 @@ def encoder_vectors(records: Sequence[Record], settings: Settings, folder: Path)
     return vectors
 
 
-def _assign(
-    records: Sequence[Record], labels: NDArray[Any], known: NDArray[Any], *, folds: int, seed: int
-) -> NDArray[np.int64]:
+def _assign(records: Sequence[Record], labels: LabelMatrix, *, folds: int, seed: int) -> NDArray[np.int64]:
     """The fold (N,) of each record, stratified over policies, compliant records and unlabelled ones."""
     groups = record_groups(records, seed=seed)
     count = int(groups.max()) + 1
     if count < folds:
         raise AuditError(
-            f"{len(records)} records make {count} groups of one domain or near-equal texts, too few for {folds} folds; "
-            "give more records or a lower --folds"
+            f"{len(records)} records form {count} groups of one domain or near-equal texts, too few for {folds} folds; "
+            "add records or lower --folds"
         )
-    some = labels.any(axis=1)
-    strata = np.zeros((count, labels.shape[1] + 2), dtype=np.int64)
-    np.add.at(
-        strata,
-        groups,
-        np.column_stack([labels, ~some & known.any(axis=1), ~known.any(axis=1)]).astype(np.int64),
-    )
+    strata = np.zeros((count, labels.policies + 2), dtype=np.int64)
+    kinds = np.column_stack([labels.positive, labels.compliant, ~labels.labelled])
+    np.add.at(strata, groups, kinds.astype(np.int64))
     sizes = np.bincount(groups, minlength=count)
     return np.asarray(assign_groups(sizes, strata, np.full(folds, 1.0 / folds), seed=seed)[groups])
 
 
-def _mark(records: Sequence[Record], taxonomy: Taxonomy, settings: Settings, folds: int) -> str:
-    """Identifies all that decides what the folds come to."""
+def _fingerprint(records: Sequence[Record], taxonomy: Taxonomy, settings: Settings, folds: int) -> str:
+    """Identifies everything that determines the results of the folds."""
     training = fingerprint(settings, fingerprint_records(records))
     return hashlib.sha256(json.dumps([training, taxonomy.to_json(), folds]).encode()).hexdigest()
 
@@ -163,45 +160,42 @@ def _train(
     *,
     seed: int,
 ) -> _Fold:
-    """Train on the records that are not held; a part of them, drawn by `seed`, chooses the best step."""
+    """Train on the records that are not held out; some of them, drawn by `seed`, select the best step."""
     rest = [record for record, out in zip(records, held, strict=True) if not out]
     share = settings.data.validation / (settings.data.train + settings.data.validation)
     manifest = make_splits(rest, taxonomy, fractions={"train": 1.0 - share, "validation": share}, seed=seed)
     parts = manifest.select(rest)
     out = [record for record, kept in zip(records, held, strict=True) if kept]
     splits = {**parts, "calibration": parts["validation"], "test": out}
-    watch = MarginAverage(label_matrix(parts["train"], taxonomy).positive)
+    margin = AreaUnderMargin(label_matrix(parts["train"], taxonomy).positive)
     plain = settings.model_copy(update={"loop": settings.loop.model_copy(update={"trackers": ()})})
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        trained = fit_splits(
-            plain, SplitRecords(taxonomy, splits, None, {}), folder, mark="", resume=False, watch=watch
-        )
+        data = SplitRecords(taxonomy, splits, None, {})
+        result = fit_splits(plain, data, folder, fingerprint="", on_batch=margin)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     margins = np.full((len(records), len(taxonomy)), np.nan)
     places = {record.id: row for row, record in enumerate(records)}
-    margins[[places[record.id] for record in parts["train"]]] = watch.averages()
-    if trained is None:
+    margins[[places[record.id] for record in parts["train"]]] = margin.averages()
+    if result is None:
         return _Fold(np.zeros((0, len(taxonomy))), margins)
-    return _Fold(trained.predictions["test"].logits.astype(np.float64), margins)
+    return _Fold(result.predictions["test"].logits.astype(np.float64), margins)
 
 
-def _calibrated(
-    logits: Floats, labels: NDArray[Any], known: NDArray[np.bool_], folds: NDArray[np.int64]
-) -> Floats:
-    """Probabilities (N, K), each fold's logits calibrated on those of the others."""
+def _calibrated(logits: Floats, labels: LabelMatrix, folds: NDArray[np.int64]) -> Floats:
+    """Probabilities (N, K); the logits of each fold are calibrated on those of the others."""
     probabilities = np.zeros(logits.shape)
     for fold in range(int(folds.max()) + 1):
         held = folds == fold
-        calibration = fit_calibration(logits[~held], labels[~held], known[~held])
+        calibration = fit_calibration(logits[~held], labels[~held])
         probabilities[held] = calibration.apply(logits[held])
     return probabilities
 
 
-def _write(path: Path, mark: str, records: Sequence[Record], held: NDArray[np.bool_], fold: _Fold) -> None:
-    """One row a record: logits where it was held out, margins where it was trained on."""
+def _write(path: Path, key: str, records: Sequence[Record], held: NDArray[np.bool_], fold: _Fold) -> None:
+    """Write one row per record: its logits if it is held out, its margins if it was trained on."""
     arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
     logits: list[Any] = [None] * len(records)
     for row, values in zip(np.flatnonzero(held).tolist(), fold.logits.tolist(), strict=True):
@@ -213,21 +207,21 @@ def _write(path: Path, mark: str, records: Sequence[Record], held: NDArray[np.bo
             "logits": arrow.array(logits, arrow.list_(arrow.float64())),
             "margins": arrow.array(margins, arrow.list_(arrow.float64())),
         }
-    ).replace_schema_metadata({"fingerprint": mark})
+    ).replace_schema_metadata({"fingerprint": key})
     with atomic_path(path) as temporary:
         parquet.write_table(table, temporary)
 
 
-def _read(path: Path, mark: str, records: Sequence[Record], held: NDArray[np.bool_]) -> _Fold | None:
-    """The fold, if it is there and was made of the same records and settings."""
+def _read(path: Path, key: str, records: Sequence[Record]) -> _Fold | None:
+    """The fold, if it exists and comes from the same records and settings."""
     arrow, parquet = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
     if not path.is_file():
         return None
     try:
         table = parquet.read_table(path)
     except (OSError, arrow.ArrowException) as error:
-        raise RunError(f"{path}: is damaged ({error}); delete it, and its fold is trained again") from error
-    if (table.schema.metadata or {}).get(b"fingerprint") != mark.encode():
+        raise RunError(f"{path}: is damaged ({error}); delete it to train its fold again") from error
+    if (table.schema.metadata or {}).get(b"fingerprint") != key.encode():
         return None
     logits = [values for values in table["logits"].to_pylist() if values is not None]
     margins = np.full((len(records), len(logits[0]) if logits else 0), np.nan)

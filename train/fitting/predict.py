@@ -15,10 +15,10 @@ from ..processes import is_sharded
 def predict_logits(
     model: nn.Module, table: WindowTable, state: PartialState, *, budget: int, n_outputs: int
 ) -> np.ndarray:
-    """Record logits, float32 (N, outputs), from all processes together; the model is left in the mode it came in.
+    """Record logits, float32 (N, outputs), computed by all processes together; the model's mode is left unchanged.
 
-    :param state: which process this is and on which device; `PartialState()` outside a training.
-    :param budget: most padded tokens in a batch; twice that of training fits, as no gradients are kept.
+    :param state: number and device of this process; `PartialState()` outside training.
+    :param budget: maximum of padded tokens in a batch; twice that of training fits, as no gradients are kept.
     """
     was_training = model.training
     model.eval()
@@ -28,7 +28,7 @@ def predict_logits(
     rank, world = state.process_index, state.num_processes
     parts: list[tuple[tuple[int, ...], np.ndarray]] = []
     for first in range(0, len(batches), world):
-        # A process with nothing left computes the first batch again: sharded weights are gathered by all or none.
+        # A process without a batch computes the first one again: all processes must take part in gathering sharded weights.
         records = batches[first + rank] if first + rank < len(batches) else batches[0]
         batch = collate(table, records, one_group=sharded).to(state.device)
         values = record_logits(model, batch).float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What makes an encoder's training faster or smaller without changing what it learns, switched on and off again."""
+"""Speed and memory options of training that do not change what the encoder learns, switched on and off again."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ..settings import OptimSettings
 
 @dataclass(frozen=True, slots=True)
 class Speedups:
-    """What was switched on: the packing layout (None: padded) and the attention to go back to."""
+    """The options that are on: the packing layout (None: padded), and the attention to restore."""
 
     layout: Layout | None
     attention: str | None
@@ -25,22 +25,22 @@ class Speedups:
 
 @contextmanager
 def _old_names() -> Iterator[None]:
-    """The names that every supported version of transformers knows; newer ones warn of them, which no user can mend."""
+    """Ignore warnings about names that every supported version of transformers accepts: a user cannot change them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
         yield
 
 
 def encoder_layers(encoder: Any) -> list[nn.Module]:
-    """The encoder's repeated blocks, in order: the longest list of modules in it."""
+    """The encoder's repeated blocks in order: its longest list of modules."""
     lists = [list(module) for module in encoder.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])
 
 
 def switch_on(model: PolicyModel, optim: OptimSettings, device: torch.device) -> Speedups:
-    """Switch on packing, gradient checkpointing and compiled layers as the settings ask, before training.
+    """Switch on packing, gradient checkpointing and compiled layers before training, as the settings say.
 
-    :raises SettingsError: if packing is asked for and not known for the architecture.
+    :raises SettingsError: if the settings ask for packing and it is not supported for the architecture.
     """
     encoder: Any = model.encoder
     layout = choose_packing(optim.packing, encoder, device=device, mixed_precision=optim.mixed_precision)
@@ -49,14 +49,14 @@ def switch_on(model: PolicyModel, optim: OptimSettings, device: torch.device) ->
         with _old_names():
             encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if optim.compile:
-        # Layer by layer, in place: compiled once for all layers, and no weight gets another name.
+        # Layer by layer and in place: all layers share one compiled graph, and weights keep their names.
         for layer in encoder_layers(encoder):
             layer.compile(dynamic=True)
     return Speedups(layout, attention)
 
 
 def switch_off(model: PolicyModel, optim: OptimSettings, speedups: Speedups) -> None:
-    """Undo `switch_on`: what is predicted and exported after training is the plain encoder."""
+    """Undo `switch_on`: prediction and export after training use the plain encoder."""
     encoder: Any = model.encoder
     if speedups.attention is not None:
         restore_attention(encoder, speedups.attention)

@@ -1,6 +1,7 @@
-"""The training loop: accelerate for devices, processes and precision; everything else in plain sight."""
+"""The training loop: accelerate handles devices, processes and precision; everything else is written out here."""
 
 import gc
+import json
 import os
 import time
 import warnings
@@ -8,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ from torch import Tensor
 from ...core.files import write_text
 from ...core.progress import Update, progress
 from ..batching.batches import StepPlan, collate, padding_share, record_logits, share
-from ..batching.window_table import Labelled
+from ..batching.window_table import LabelledWindows
 from ..evaluation.metric_module import PolicyMetrics
 from ..model.policy_model import PolicyModel, build_model, load_trained_state, trained_state
 from ..processes import is_sharded
-from ..run_files import log_lines
+from ..run import LOG
 from ..settings import Settings
-from .checkpoint import Checkpoint, Progress, clear_leftovers, load_latest, save_checkpoint
+from .checkpoint import Checkpoint, LogRow, Progress, clear_leftovers, load_latest, save_checkpoint
 from .losses import masked_loss
 from .optimizer import (
     WeightAverage,
@@ -38,27 +38,35 @@ from .optimizer import (
 from .predict import predict_logits
 from .speedups import switch_off, switch_on
 
+OnBatch = Callable[[Sequence[int], Tensor], None]
+OnEvaluation = Callable[[LogRow], None]
+
 
 class Trainer:
-    """Trains one model to its end, or to the end of what a checkpoint began.
+    """Trains one model, from the start or from a checkpoint.
 
-    :param folder: the run's folder; checkpoints, log and trackers go under it.
+    :param folder: the run's folder, for checkpoints and the log.
     :param fingerprint: identifies settings and data in the checkpoints.
+    :param on_batch: called with the rows and logits of each micro-batch before its step.
+    :param on_evaluation: called with each row of the log; an exception that it raises ends training.
     """
 
     def __init__(
         self,
         model: PolicyModel,
         settings: Settings,
-        train: Labelled,
-        validation: Labelled,
+        train: LabelledWindows,
+        validation: LabelledWindows,
         *,
         accelerator: Accelerator,
         folder: Path,
         fingerprint: str,
+        on_batch: OnBatch | None = None,
+        on_evaluation: OnEvaluation | None = None,
     ) -> None:
         self.settings, self.train, self.validation = settings, train, validation
         self.accelerator, self.folder, self.fingerprint = accelerator, folder, fingerprint
+        self.on_batch, self.on_evaluation = on_batch, on_evaluation
         optim = settings.optim
         self.speedups = switch_on(model, optim, accelerator.device)
         self.plan = StepPlan(
@@ -67,23 +75,21 @@ class Trainer:
             most=optim.batch_records,
             per_step=optim.accumulate * accelerator.num_processes,
             seed=settings.seed,
-            versions=train.versions,
+            alternatives=train.alternatives,
             packed=self.speedups.layout is not None,
         )
         self.total_steps = self._total_steps()
         self.steps_in_epoch = 1
-        self.bare = model
+        self.unwrapped = model
         optimizer = build_optimizer(model, optim, settings.lora)
         self.schedule = build_schedule(optimizer, optim, steps=self.total_steps)
         with warnings.catch_warnings():
-            # torch has a newer name for not sending buffers around, which older versions do not know.
+            # The option has a newer name in torch, which older versions do not know.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.sharded = is_sharded(model)
         self.average = WeightAverage(model, optim.ema) if optim.ema else None
         self.best: dict[str, Tensor] = {}
-        self.watch: Callable[[Sequence[int], Tensor], None] | None = None  # sees each micro-batch's logits
-        self.after_evaluation: Callable[[dict[str, Any]], None] | None = None  # sees each row of the log
         self.progress = Progress(per_step=self.plan.per_step)
 
     def _total_steps(self) -> int:
@@ -104,28 +110,29 @@ class Trainer:
 
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
         logits = self._logits(records)
-        if self.watch is not None:
-            self.watch(records, logits)
-        targets = torch.from_numpy(self.train.targets[records]).to(logits.device)
-        known = torch.from_numpy(self.train.known[records]).to(logits.device)
-        return masked_loss(logits, targets, known, self.settings.loss, n_records=n_records)
+        if self.on_batch is not None:
+            self.on_batch(records, logits)
+        labels = self.train.labels[records]
+        targets = torch.from_numpy(labels.values).to(logits.device)
+        mask = torch.from_numpy(labels.mask).to(logits.device)
+        return masked_loss(logits, targets, mask, self.settings.loss, n_records=n_records)
 
     def _empty_loss(self) -> Tensor:
-        """Zero, of a record that counts for nothing: a process without records must still take part in a step."""
+        """Zero, computed from any record: a process without records must still take part in a step."""
         return 0.0 * self._logits([0]).sum()
 
     def step(self, micro_batches: list[list[int]]) -> float:
-        """One optimizer step over this process's share of the micro-batches; gives the step's loss."""
+        """Do one optimizer step over this process's share of the micro-batches; returns the step's loss."""
         accelerator, world = self.accelerator, self.accelerator.num_processes
         n_records = sum(len(batch) for batch in micro_batches)
         mine = share(micro_batches, rank=accelerator.process_index, world=world)
-        # Seeding by step, not once, makes dropout the same after a resume with no state to carry.
+        # Seeding every step instead of once makes dropout the same after a resume, without any state to store.
         torch.manual_seed(hash((self.settings.seed, self.progress.step, accelerator.process_index)) % 2**63)
         total = torch.zeros((), device=accelerator.device)
         for place, records in enumerate(mine):
             with accelerator.no_sync(self.model) if place + 1 < len(mine) else nullcontext():
                 loss = self._micro_loss(records, n_records) if records else self._empty_loss()
-                # Processes average their gradients; times `world` turns that into the sum over the step.
+                # Processes average their gradients; the factor `world` turns the average into the sum over the step.
                 accelerator.backward(loss * world)
             total += loss.detach()
         accelerator.clip_grad_norm_(self.model.parameters(), self.settings.optim.clip_norm)
@@ -133,59 +140,61 @@ class Trainer:
         self.optimizer.zero_grad()
         self.schedule.step()
         if self.average is not None:
-            self.average.update(self.bare)
+            self.average.update(self.unwrapped)
         return float(accelerator.reduce(total, reduction="sum"))
 
     # -- evaluation and checkpoints ---------------------------------------------------------------------
 
     def _validate(self) -> dict[str, float]:
         if self.average is not None:
-            self.average.swap(self.bare)
+            self.average.swap(self.unwrapped)
         logits = predict_logits(
             self.model,
             self.validation.table,
             self.accelerator.state,
             budget=2 * self.settings.optim.batch_tokens,
-            n_outputs=self.train.targets.shape[1],
+            n_outputs=self.train.labels.policies,
         )
-        figures = self._score(logits[:, : self.validation.targets.shape[1]])
+        figures = self._score(logits[:, : self.validation.labels.policies])
         improved = figures["macro_average_precision"] > self.progress.best_metric
         if improved:
             self.progress.best_metric = figures["macro_average_precision"]
             self.progress.best_step = self.progress.step
-            self.best = trained_state(self.bare)
+            self.best = trained_state(self.unwrapped)
         self.progress.without_better = 0 if improved else self.progress.without_better + 1
         if self.average is not None:
-            self.average.swap(self.bare)
+            self.average.swap(self.unwrapped)
         return figures
 
     def _score(self, logits: np.ndarray) -> dict[str, float]:
-        """Validation figures of uncalibrated logits; zero where no policy has a positive to rank."""
+        """Validation figures of uncalibrated logits; zero where no policy has a positive."""
         metric = PolicyMetrics(cache_dir=str(self.folder / "cache"), experiment_id=f"process-{os.getpid()}")
-        metric.add_batch(predictions=logits, references=self.validation.targets, known=self.validation.known)
+        labels = self.validation.labels
+        metric.add_batch(predictions=logits, references=labels.values, mask=labels.mask)
         figures = metric.compute(threshold=0.0)
         return {name: float(np.nan_to_num(value)) for name, value in figures.items()}
 
     def _evaluate(self, seconds: float) -> None:
         progress = self.progress
         figures = self._validate()
-        row = {
-            "step": progress.step,
-            "epoch": round(progress.epoch + progress.step_in_epoch / self.steps_in_epoch, 4),
-            "loss": progress.loss_sum / max(progress.loss_steps, 1),
-            "learning_rate": self.schedule.get_last_lr()[0],
-            "seconds": round(seconds, 2),
+        row = LogRow(
+            step=progress.step,
+            epoch=round(progress.epoch + progress.step_in_epoch / self.steps_in_epoch, 4),
+            loss=progress.loss_sum / max(progress.loss_steps, 1),
+            learning_rate=self.schedule.get_last_lr()[0],
+            seconds=round(seconds, 2),
             **{f"validation_{name}": value for name, value in figures.items()},
-        }
+        )
         progress.loss_sum, progress.loss_steps = 0.0, 0
         progress.log.append(row)
-        self.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=progress.step)
+        self.accelerator.log({k: v for k, v in row.to_json().items() if k != "step"}, step=progress.step)
         if self.accelerator.is_main_process:
-            write_text(self.folder / "log.jsonl", log_lines(progress.log))
+            lines = [json.dumps(each.to_json()) + "\n" for each in progress.log]
+            write_text(self.folder / LOG, "".join(lines))
         if progress.without_better >= self.settings.loop.patience:
             progress.finished = True
-        if self.after_evaluation is not None:
-            self.after_evaluation(row)
+        if self.on_evaluation is not None:
+            self.on_evaluation(row)
 
     def _save(self) -> None:
         self.accelerator.wait_for_everyone()
@@ -193,7 +202,7 @@ class Trainer:
             return
         scaler = self.accelerator.scaler
         self.progress.scaler = scaler.state_dict() if scaler is not None else {}
-        tensors = {"trained": trained_state(self.bare), "optimizer": optimizer_tensors(self.optimizer)}
+        tensors = {"trained": trained_state(self.unwrapped), "optimizer": optimizer_tensors(self.optimizer)}
         if self.best:
             tensors["best"] = self.best
         if self.average is not None:
@@ -204,7 +213,7 @@ class Trainer:
             save_checkpoint(self.folder / "checkpoints", checkpoint, fingerprint=self.fingerprint)
 
     def resume(self) -> bool:
-        """Go back to the newest checkpoint; False where there is none and training begins anew.
+        """Continue from the newest checkpoint; returns False if there is none and training starts from the beginning.
 
         :raises RunError: if the checkpoint belongs to other settings or data.
         """
@@ -216,7 +225,7 @@ class Trainer:
             return False
         self.progress = checkpoint.progress
         self._keep_steps()
-        load_trained_state(self.bare, checkpoint.tensors["trained"])
+        load_trained_state(self.unwrapped, checkpoint.tensors["trained"])
         restore_optimizer(self.optimizer, checkpoint.tensors.get("optimizer", {}))
         self.best = checkpoint.tensors.get("best", {})
         if self.average is not None:
@@ -227,14 +236,14 @@ class Trainer:
         return True
 
     def _keep_steps(self) -> None:
-        """As many micro-batches to a step as the run began with, though other processes may share them now."""
+        """Keep the micro-batches per step that the run started with, even if the number of processes has changed."""
         if self.progress.per_step == self.plan.per_step:
             return
         self.plan.per_step = self.progress.per_step
         self.total_steps = self._total_steps()
         self.schedule = rebuild_schedule(self.schedule, self.settings.optim, steps=self.total_steps)
 
-    # -- the whole --------------------------------------------------------------------------------------
+    # -- the loop ---------------------------------------------------------------------------------------
 
     def _due(self, every: int | None, *, last_of_epoch: bool) -> bool:
         at_end = self.progress.step >= self.total_steps
@@ -253,7 +262,7 @@ class Trainer:
             status = f"epoch {progress.epoch + 1}, loss {progress.loss_sum / progress.loss_steps:.4f}"
             if self._due(loop.evaluate_every, last_of_epoch=last):
                 self._evaluate(time.perf_counter() - started)
-                status += f", validation AP {progress.log[-1]['validation_macro_average_precision']:.3f}"
+                status += f", validation AP {progress.log[-1].validation_macro_average_precision:.3f}"
             progress.finished = progress.finished or progress.step >= self.total_steps
             if progress.finished or self._due(loop.checkpoint_every, last_of_epoch=last):
                 self._save()
@@ -263,9 +272,9 @@ class Trainer:
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
 
     def fit(self) -> dict[str, Tensor]:
-        """Train until the steps run out or validation stops improving; gives the best weights.
+        """Train until the last step or until validation stops improving; returns the best weights.
 
-        Progress goes to standard error; figures to `log.jsonl`, the trackers and the checkpoints.
+        Progress is shown on standard error; figures go to `log.jsonl`, the trackers and the checkpoints.
         """
         self.model.train()
         started = time.perf_counter()
@@ -276,26 +285,26 @@ class Trainer:
         return self.best
 
     def plain_model(self) -> PolicyModel:
-        """The model without the wrappers of accelerate and the speed-ups of training: its logits are float32.
+        """The model without accelerate's wrappers and the speed-ups of training, so that its logits are float32.
 
-        What was sharded is built anew, whole, on each process; the caller loads the best weights.
+        A sharded model is built again, unsharded, on each process; the caller loads the best weights.
         """
         if self.sharded:
-            outputs = self.bare.head.out_features
+            outputs = self.unwrapped.head.out_features
             gated = self.settings.model.gate
             fresh = build_model(self.settings.model, self.settings.lora, n_policies=outputs - gated)
             return fresh.to(self.accelerator.device)
-        switch_off(self.bare, self.settings.optim, self.speedups)
+        switch_off(self.unwrapped, self.settings.optim, self.speedups)
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
-    def let_go(self) -> None:
-        """Give up the wrappers of accelerate while its processes still talk to each other: a reducer that outlives its
-        process group ends it with the interpreter's lock held, and may wait for ever for threads that want the lock."""
-        self.model = self.bare
+    def release(self) -> None:
+        """Drop accelerate's wrappers while the processes are still connected: a reducer that outlives its process group
+        destroys the group with the interpreter's lock held, and may wait forever for threads that need the lock."""
+        self.model = self.unwrapped
         self.accelerator.free_memory()
         gc.collect()
 
     def padding(self) -> float:
-        """Share of padding in the first epoch's first thousand steps."""
+        """Share of padding in the first thousand steps of the first epoch."""
         batches = [batch for step in islice(self.plan.steps(0), 1000) for batch in step]
         return padding_share(self.train.table, batches, layout=self.speedups.layout)

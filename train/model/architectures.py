@@ -1,10 +1,10 @@
 """Which linear layers LoRA adapts in each encoder architecture, and which pretrained heads are worth keeping.
 
-peft knows no default for ModernBERT or EuroBERT, and for BERT-like encoders it adapts query and value alone;
-adapting every linear layer of the blocks is the better default ("LoRA Without Regret", 2025).
+peft has no default for ModernBERT or EuroBERT, and adapts only query and value in BERT-like encoders; adapting every
+linear layer of the blocks is the better default ("LoRA Without Regret", 2025).
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,9 +19,9 @@ class Architecture:
 
     :param attention: projections of the attention blocks.
     :param feed_forward: projections of the feed-forward blocks.
-    :param head: the pretrained pooler to train whole when `token_pooling` is "pooler"; None where there is none.
+    :param head: the pretrained pooler, trained in full when `token_pooling` is "pooler"; None where there is none.
     :param packing: how windows can be packed: "flat" with attention from transformers' registry, "rows" under a mask;
-        None where nobody has checked it.
+        None where this is untested.
     """
 
     attention: tuple[str, ...]
@@ -73,41 +73,41 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def linear_suffixes(encoder: nn.Module) -> list[str]:
-    """Names of the encoder's linear layers with the layer numbers left out, each once, in order."""
+    """Names of the encoder's linear layers without layer numbers, each once, in order."""
     names = (name for name, module in encoder.named_modules() if isinstance(module, nn.Linear))
     return list(dict.fromkeys(".".join(p for p in name.split(".") if not p.isdigit()) for name in names))
 
 
-def lora_targets(encoder: nn.Module, which: str, custom: Iterable[str] = ()) -> list[str]:
+def lora_targets(encoder: nn.Module, which: str | Sequence[str]) -> list[str]:
     """Full names of the modules that LoRA adapts.
 
-    :param which: "all", "attention", or "custom" (then `custom` holds name suffixes).
-    :raises SettingsError: if the architecture is unknown or a suffix matches nothing; the message lists
-        the encoder's linear modules.
+    :param which: "all", "attention", or name suffixes.
+    :raises SettingsError: if the architecture is unknown or a suffix matches nothing; the message lists the encoder's
+        linear modules.
     """
     model_type = str(encoder.config.model_type)  # type: ignore[union-attr]
-    if which == "custom":
-        suffixes = list(custom)
+    if not isinstance(which, str):
+        suffixes = list(which)
     elif model_type in ARCHITECTURES:
         suffixes = ARCHITECTURES[model_type].targets(which)
     else:
         raise SettingsError(
             f"model.base: no LoRA targets are known for the architecture {model_type!r}; "
-            f"set lora.targets to 'custom' and lora.custom_targets to some of its linear modules: "
+            f"set lora.targets to a list of its linear modules: "
             f"{', '.join(linear_suffixes(encoder))}"
         )
     linear = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     missing = [s for s in suffixes if not any(name.endswith("." + s) or name == s for name in linear)]
     if missing or not suffixes:
         raise SettingsError(
-            f"lora.targets: {missing or 'nothing'} matches no linear module of {model_type!r}; "
+            f"lora.targets: {missing or 'an empty list'} matches no linear module of {model_type!r}; "
             f"its linear modules: {', '.join(linear_suffixes(encoder))}"
         )
     return [n for n in linear if any(n.endswith("." + s) or n == s for s in suffixes) and "pooler" not in n]
 
 
 def kept_head(encoder: nn.Module) -> str:
-    """Name of the pretrained pooler of this encoder, which is trained whole beside the adapter.
+    """Name of the pretrained pooler of this encoder, which is trained in full together with the adapter.
 
     :raises SettingsError: if the architecture has none.
     """

@@ -1,4 +1,4 @@
-"""Finding the pretrained encoder: a hub id, a folder, or weights that an installed package carries."""
+"""Loading the pretrained encoder: from a hub id, a folder, or an installed package."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ from ..settings import ModelSettings
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Provenance of the base weights, as it goes into the run and the bundle."""
+    """Provenance of the base weights, as recorded in run and bundle."""
 
     name: str
     licence: str
@@ -28,14 +28,14 @@ class Base:
 
 
 def public_name(base: str) -> str:
-    """The name of the base without the folders of the machine it was trained on."""
+    """The name of the base without the folders of the training machine."""
     return Path(base).name if base.startswith((".", "/")) else base
 
 
 def resolve_base(name: str) -> str:
     """A folder or a hub id that transformers can load.
 
-    :raises SettingsError: if a package: or folder name does not lead to a model.
+    :raises SettingsError: if the name of a package or folder does not lead to a model.
     """
     if name.startswith("package:"):
         package, _, folder = name.removeprefix("package:").partition("/")
@@ -46,26 +46,28 @@ def resolve_base(name: str) -> str:
             )
         return str(Path(spec.origin).parent / folder)
     if name.startswith((".", "/")) and not Path(name, "config.json").is_file():
-        raise SettingsError(f"model.base: {name} holds no config.json; give a model folder or a hub id")
+        raise SettingsError(f"model.base: {name} contains no config.json; give a model folder or a hub id")
     return name
 
 
 def describe_base(settings: ModelSettings) -> Base:
-    """Check the pinned hash and say what the base is.
+    """Check the pinned hash and describe the base.
 
-    :raises SettingsError: if the weights are not the bytes that the settings pin.
+    :raises SettingsError: if the weights do not have the hash that the settings pin.
     """
     weights = Path(resolve_base(settings.base), "model.safetensors")
     sha256 = sha256_file(weights) if weights.is_file() else None
     if settings.sha256 is not None and sha256 != settings.sha256:
-        raise SettingsError(f"model.sha256: {weights} has {sha256}, the settings expect {settings.sha256}")
+        raise SettingsError(
+            f"model.sha256: {weights} has {sha256}, but the settings expect {settings.sha256}"
+        )
     return Base(name=settings.base, licence=settings.licence, sha256=sha256)
 
 
 def load_encoder(settings: ModelSettings, *, pretrained: bool = True) -> PreTrainedModel:
-    """The encoder in float32; with `pretrained=False` only its shape, for weights that follow.
+    """The encoder in float32; with `pretrained=False` untrained, for weights that are loaded later.
 
-    :raises SettingsError: if transformers cannot load it, or windows exceed its positions.
+    :raises SettingsError: if transformers cannot load it, or windows are longer than its positions.
     """
     location = resolve_base(settings.base)
     try:
@@ -80,7 +82,7 @@ def load_encoder(settings: ModelSettings, *, pretrained: bool = True) -> PreTrai
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError(f"model.base: {settings.base!r} cannot be loaded: {error}") from error
     positions = getattr(config, "max_position_embeddings", None)
-    # RoBERTa and MPNet count positions from 2, so two of theirs are never used by a token.
+    # RoBERTa and MPNet count positions from 2, so tokens never use the first two.
     usable = (
         positions - 2 if config.model_type in ("roberta", "xlm-roberta", "mpnet") and positions else positions
     )
@@ -101,9 +103,9 @@ def _set_dropout(config: Any, rate: float | None) -> None:
 
 
 def choose_attention(encoder: PreTrainedModel, choice: str) -> None:
-    """Set the attention implementation: as told, or eager on a CPU and SDPA on a GPU where the encoder has it.
+    """Set the attention implementation; "auto" is SDPA on a GPU, where the encoder supports it, and otherwise eager.
 
-    :raises SettingsError: if the encoder does not have what was asked for.
+    :raises SettingsError: if the encoder does not support the choice.
     """
     if choice == "auto":
         choice = "sdpa" if torch.cuda.is_available() and encoder._supports_sdpa else "eager"
@@ -124,7 +126,7 @@ def save_tokenizer(settings: ModelSettings, path: Path) -> None:
     else:
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
         if not tokenizer.is_fast:
-            raise SettingsError(f"model.base: {settings.base} has no fast tokenizer, which serving needs")
+            raise SettingsError(f"model.base: {settings.base} has no fast tokenizer, which scoring needs")
         content = tokenizer.backend_tokenizer.to_str()
-    json.loads(content)  # a damaged file must stop here, not in the scorer
+    json.loads(content)  # a damaged file must fail here, not in the scorer
     write_text(path, content)

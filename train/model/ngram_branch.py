@@ -1,9 +1,9 @@
 """A linear branch over word-piece n-grams: the lexical precision of TF-IDF, inside the same graph.
 
-The encoder generalises, n-grams remember; their sum is better than either ("Wide & Deep", Cheng 2016). Trained
-together the branch explains the training set within two epochs and leaves the encoder nothing to learn (measured:
-`bench/README.md`), so it is a logistic regression of its own (`ngram_fitting.py`) and `mixture.py` brings the two together.
-All arithmetic is on the token ids, so the branch exports to ONNX.
+The encoder generalises, n-grams memorise; their sum is better than either ("Wide & Deep", Cheng 2016). When both train
+together, the branch explains the training set within two epochs and leaves the encoder nothing to learn (measured:
+`bench/README.md`), so the branch is a logistic regression of its own (`ngram_stage.py`) and `mixture.py` joins the two.
+All arithmetic is on token ids, so the branch can be exported to ONNX.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ ORDERS = (1, 2)
 
 
 class NgramBranch(nn.Module):
-    """Weights of a window's distinct word pieces and pairs of them, by (1 + log count) x idf, scaled to length 1: TF-IDF
-    as scikit-learn computes it with `sublinear_tf`, then a linear map.
+    """A linear map of TF-IDF as scikit-learn computes it with `sublinear_tf`: a window's distinct word pieces and pairs of
+    them, valued (1 + log count) x idf and scaled to length 1.
 
-    The table has a row for each word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009: by
-    tabulation (Carter and Wegman 1979), the sum of a random number for each of the two pieces. No number here passes
-    2**24: engines that compute int64 graphs in int32 or in float32 (OpenVINO does) find the same rows.
+    The table has one row per word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009: by
+    tabulation (Carter and Wegman 1979), as the sum of a random number for each of the two pieces. No number here exceeds
+    2**24, so engines that compute int64 graphs in int32 or float32 (as OpenVINO does) find the same rows.
 
     :param vocabulary: number of token ids.
-    :param n_outputs: columns of scores: a policy each, and "some violation" where the model has a gate.
-    :param special_ids: token ids that are no text (padding, [CLS], [SEP]); n-grams never hold them.
+    :param n_outputs: columns of scores: one per policy, and "some violation" where the model has a gate.
+    :param special_ids: token ids that are not text (padding, [CLS], [SEP]); n-grams never contain them.
     """
 
     idf: Tensor
@@ -42,10 +42,10 @@ class NgramBranch(nn.Module):
         self.register_buffer("idf", torch.ones(self.rows))
         self.register_buffer("weight", torch.zeros(self.rows, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
-        # RandomState, as NumPy promises never to change what it draws; not saved, as it is always the same.
+        # NumPy guarantees that RandomState never changes what it draws; the numbers are always the same, so not saved.
         numbers = RandomState(0).randint(max(buckets, 1), size=(2, vocabulary))
         self.register_buffer("pair_numbers", torch.from_numpy(numbers), persistent=False)
-        # One -1 when there are none: no id is negative, and no tensor in a run is empty.
+        # A single -1 when there are none: no id is negative, and tensors in a run are never empty.
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids) or [-1], dtype=torch.int64))
 
     @property
@@ -64,7 +64,7 @@ class NgramBranch(nn.Module):
         )
 
     def ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each order, rows int64 (B, T) and bool (B, T): whether an n-gram of text starts there."""
+        """For each order, rows int64 (B, T), and bool (B, T) whether an n-gram of text starts there."""
         length = input_ids.shape[1]
         text = (attention_mask > 0) & (input_ids.unsqueeze(-1) != self.special_ids).all(dim=-1)
         found = []
@@ -75,9 +75,9 @@ class NgramBranch(nn.Module):
         return found
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows, int64 (B, orders x T), and values, float32 of that shape, zero where no n-gram starts.
+        """Rows int64 (B, orders x T), and values float32 of that shape, zero where no n-gram starts.
 
-        An n-gram that stands c times has its value spread over its c positions.
+        The value of an n-gram that occurs c times is divided among its c positions.
         """
         rows, values, squares = [], [], []
         for row, whole in self.ngrams(input_ids, attention_mask):

@@ -1,8 +1,8 @@
-"""Attention that stays inside each document of a packed row, and the encoders that can be run that way.
+"""Attention that stays within each document of a packed row, and the encoders that support it.
 
-Bidirectional encoders that take their attention from transformers' registry get one called "documents": the varlen
-kernel (flash attention) on GPUs that have it, elsewhere each document by itself. Either way no mask of all tokens
-against all tokens is built. Encoders with attention code of their own get packed rows and a block-diagonal mask.
+Bidirectional encoders that take their attention from transformers' registry get one named "documents": the varlen kernel
+(flash attention) on GPUs that have it, elsewhere one document at a time. Neither builds a mask of all tokens against all
+tokens. Encoders with their own attention code get packed rows and a block-diagonal mask.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ NAME = "documents"
 
 
 def can_use_varlen(query: Tensor, dropout: float = 0.0) -> bool:
-    """Whether the varlen kernel takes such queries: half precision on Ampere or newer, no dropout."""
+    """Whether the varlen kernel accepts these queries: half precision on Ampere or newer, without dropout."""
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)
@@ -47,10 +47,10 @@ def documents_attention(
 ) -> tuple[Tensor, None]:
     """Attention within documents, (1, T, H, D) from query, key and value of shape (1, H, T, D).
 
-    The signature and the names of the keywords are those of transformers' attention functions. Without `cu_seq_lens_q`
-    the rows are padded ones, and this is SDPA under `attention_mask`.
+    Signature and keyword names are those of transformers' attention functions. Without `cu_seq_lens_q` the rows are
+    padded, and this is SDPA under `attention_mask`.
 
-    :param sliding_window: tokens up to this many minus one away are seen, as flash attention counts.
+    :param sliding_window: tokens see each other up to this distance minus one, as flash attention counts.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(
@@ -58,7 +58,7 @@ def documents_attention(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if can_use_varlen(query, dropout):
-        # Imported here: older versions of torch have no such module, and no need of it without a GPU.
+        # Imported here: older versions of torch lack this module, and only a GPU needs it.
         from torch.nn.attention.varlen import varlen_attn
 
         reach = -1 if sliding_window is None else sliding_window - 1
@@ -90,7 +90,7 @@ def _one_by_one(
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, scale: float, sliding_window: int | None, dropout: float
 ) -> Tensor:
-    # Written out: the backward pass of fused attention is slow on CPUs.
+    # Spelt out: the backward pass of fused attention is slow on CPUs.
     scores = torch.matmul(q, k.transpose(2, 3)) * scale
     length = q.shape[2]
     if sliding_window is not None and length > sliding_window:
@@ -111,7 +111,7 @@ def _base(encoder: Any) -> Any:
 
 
 def packing_layout(encoder: Any) -> Layout | None:
-    """How this encoder's batches can be packed; None where it is not known how."""
+    """How batches of this encoder can be packed; None where this is untested."""
     known = ARCHITECTURES.get(str(encoder.config.model_type))
     return known.packing if known is not None else None
 
@@ -119,16 +119,16 @@ def packing_layout(encoder: Any) -> Layout | None:
 def choose_packing(choice: str, encoder: Any, *, device: torch.device, mixed_precision: str) -> Layout | None:
     """The layout for the setting `optim.packing`; None pads.
 
-    "auto" packs where the varlen kernel runs. On a CPU it stays with batches of like length, of which three tokens in a
-    hundred are padding, until packing is measured to be faster there.
+    "auto" packs where the varlen kernel runs. A CPU uses batches of similar length, of which three tokens in a hundred
+    are padding: packing has not been measured to be faster there.
 
-    :raises SettingsError: if packing was asked for and is not known for this architecture.
+    :raises SettingsError: if packing is asked for and untested for this architecture.
     """
     layout = packing_layout(encoder)
     if choice == "packed" and layout is None:
         known = sorted(name for name, a in ARCHITECTURES.items() if a.packing)
         raise SettingsError(
-            f"optim.packing: how to pack {encoder.config.model_type!r} is not known; use padded or auto "
+            f"optim.packing: packing is not supported for {encoder.config.model_type!r}; use padded or auto "
             f"(packed: {', '.join(known)})"
         )
     if choice == "packed":
@@ -138,7 +138,7 @@ def choose_packing(choice: str, encoder: Any, *, device: torch.device, mixed_pre
 
 
 def use_documents_attention(encoder: Any) -> str:
-    """Let the encoder keep packed documents apart; gives the name of the attention that it had."""
+    """Make the encoder keep packed documents apart; returns the name of the attention that it had before."""
     base = _base(encoder)
     before: str = base.config._attn_implementation
     base.set_attn_implementation(NAME)
@@ -153,11 +153,11 @@ def restore_attention(encoder: Any, before: str) -> None:
 def encode_packed(encoder: Any, packed: Packed) -> Tensor:
     """Hidden states (B, L, hidden) of packed rows; documents do not see each other.
 
-    :raises SettingsError: if the encoder cannot be packed, or flat rows meet an attention that would mix documents.
+    :raises SettingsError: if the encoder does not support packing, or its attention would mix documents of flat rows.
     """
     config = encoder.config
     layout = packing_layout(encoder)
-    # RoBERTa and MPNet count positions from behind the padding id.
+    # RoBERTa and MPNet count positions from one after the padding id.
     first = getattr(_base(encoder).embeddings, "padding_idx", -1) + 1
     call: dict[str, Any] = {"input_ids": packed.input_ids, "position_ids": packed.position_ids + first}
     if layout == "flat":
@@ -166,18 +166,18 @@ def encode_packed(encoder: Any, packed: Packed) -> Tensor:
                 f"packed rows under {config._attn_implementation!r} attention would mix documents; "
                 "call use_documents_attention first"
             )
-        # A mapping is taken as it is: no mask of T x T is built for sliding windows.
+        # The model uses a mapping as it is, and builds no T x T mask for sliding windows.
         mask = dict.fromkeys(set(config.layer_types)) if getattr(config, "layer_types", None) else None
         cu_seqlens = packed.cu_seqlens
         lengths = {"cu_seq_lens_q": cu_seqlens, "max_length_q": packed.longest}
         return encoder(**call, attention_mask=mask, **lengths).last_hidden_state
     if layout == "rows":
         return encoder(**call, attention_mask=block_mask(packed.documents)).last_hidden_state
-    raise SettingsError(f"optim.packing: how to pack {config.model_type!r} is not known")
+    raise SettingsError(f"optim.packing: packing is not supported for {config.model_type!r}")
 
 
 def block_mask(documents: Tensor) -> Tensor:
-    """Additive mask, float32 (B, 1, L, L): 0 within a document, the lowest number elsewhere. Padding sees padding."""
+    """Additive mask, float32 (B, 1, L, L): 0 within a document, the lowest number elsewhere; padding sees padding."""
     same = documents.unsqueeze(2) == documents.unsqueeze(1)
     lowest = torch.finfo(torch.float32).min
     return torch.zeros_like(same, dtype=torch.float32).masked_fill(~same, lowest).unsqueeze(1)
@@ -201,7 +201,7 @@ def pool_packed(hidden: Tensor, packed: Packed, how: str, pooler: Any = None) ->
 
 
 def unpacked(packed: Packed) -> tuple[Tensor, Tensor]:
-    """The documents padded again, int64 ids and mask (D, longest): for parts that read whole windows."""
+    """The documents as padded windows, int64 ids and mask (D, longest), for parts that read whole windows."""
     flat = packed.input_ids.flatten()
     n_documents = len(packed.starts)
     counts = torch.bincount(packed.documents.flatten(), minlength=n_documents)[:n_documents]

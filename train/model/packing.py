@@ -1,8 +1,7 @@
-"""Windows laid end to end instead of padded: one long row, or a few even rows where attention needs a mask.
+"""Windows end to end instead of padded: one long row, or a few even rows where attention needs a mask.
 
-Sequences packed this way must not see each other. Position ids that start anew are not enough: under SDPA and eager
-attention nothing keeps the documents apart (tests/train/test_packing.py shows by how much that is wrong), so
-`packed_attention.py` does.
+Documents packed this way must not see each other. Restarting position ids is not enough: SDPA and eager attention do not
+keep documents apart by position (tests/train/batching/test_packing.py shows how wrong that is); `packed_attention.py` does.
 """
 
 from bisect import bisect_left, insort
@@ -14,16 +13,16 @@ import torch
 from torch import Tensor
 
 Layout = Literal["flat", "rows"]
-# Rows are as many, hence as narrow, as leave at most this share of them empty.
+# The number of rows is the largest, so rows are the narrowest, that leaves at most this share empty.
 _MOST_PADDING = 0.03
 
 
 class Packed(NamedTuple):
     """D documents (windows) in B rows of L tokens; a tuple, so that accelerate's wrappers pass it on.
 
-    `input_ids`, `position_ids` (from 0 in each document) and `documents` are int64 (B, L), `documents` numbers them from
-    0 in the order they were given and is D on padding; `starts` int64 (D,) is where each begins in the flattened rows,
-    and `longest` the length of the longest.
+    `input_ids`, `position_ids` (from 0 in each document) and `documents` are int64 (B, L); `documents` numbers the
+    documents from 0 in the given order and is D on padding; `starts` int64 (D,) is where each document starts in the
+    flattened rows, and `longest` is the length of the longest.
     """
 
     input_ids: Tensor
@@ -33,7 +32,7 @@ class Packed(NamedTuple):
     longest: int
 
     def to(self, device: torch.device) -> "Packed":
-        """The same on another device."""
+        """The same documents on another device."""
         return self._replace(
             input_ids=self.input_ids.to(device),
             position_ids=self.position_ids.to(device),
@@ -43,13 +42,13 @@ class Packed(NamedTuple):
 
     @property
     def cu_seqlens(self) -> Tensor:
-        """Where documents begin in one flat row, and where the last ends, int32 (D + 1,), as varlen kernels want it."""
+        """Where documents start in one flat row, and where the last one ends, int32 (D + 1,), as varlen kernels need it."""
         end = self.starts.new_tensor([self.input_ids.numel()])
         return torch.cat([self.starts, end]).to(torch.int32)
 
 
 def pack_windows(windows: Sequence[Sequence[int]], *, pad_id: int, layout: Layout) -> Packed:
-    """Lay windows (token ids) end to end: "flat" in one row without any padding, "rows" in even rows."""
+    """Place windows (token ids) end to end: "flat" in one row without padding, "rows" in even rows."""
     lengths = [len(window) for window in windows]
     rows = [list(range(len(windows)))] if layout == "flat" else even_rows(lengths)
     width = max(sum(lengths[d] for d in row) for row in rows)
@@ -76,9 +75,9 @@ def pack_windows(windows: Sequence[Sequence[int]], *, pad_id: int, layout: Layou
 
 
 def even_rows(lengths: Sequence[int]) -> list[list[int]]:
-    """Positions of `lengths` in as many rows of nearly equal sums as leave at most 3 % of the rectangle empty.
+    """Positions of `lengths` in rows of nearly equal sums: the most rows that leave at most 3 % of the rectangle empty.
 
-    Longest first, each to the row with most room left (Graham 1969); in one row there is no padding at all.
+    Longest first, each goes to the row with the most room left (Graham 1969); a single row needs no padding.
     """
     total = sum(lengths)
     order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
@@ -95,11 +94,11 @@ def even_rows(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def best_fit(order: Sequence[int], sizes: np.ndarray, *, budget: int, most: int) -> list[list[int]]:
-    """Items in bins of at most `budget` in total and `most` in number, by best-fit decreasing (Johnson 1974).
+    """Items in bins of at most `budget` in sum and `most` in number, by best-fit decreasing (Johnson 1974).
 
     An item larger than the budget gets a bin of its own.
 
-    :param order: the items, as indices of `sizes`; of equal sizes the earlier one goes first.
+    :param order: the items, as indices of `sizes`; among equal sizes the earlier one goes first.
     """
     bins: list[list[int]] = []
     open_: list[tuple[int, int]] = []  # (room left, bin), least room first

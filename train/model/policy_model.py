@@ -1,4 +1,4 @@
-"""The classifier: an encoder, its adapter, pooling over tokens, one logit per policy and window."""
+"""The classifier: an encoder with its adapter, pooling over tokens, and one logit per policy and window."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,30 +15,30 @@ from ..processes import is_sharded, sharded_like, whole
 from ..settings import LoraSettings, ModelSettings
 from .architectures import kept_head, lora_targets
 from .encoder import load_encoder
-from .mixture import Mixture, current_weights
+from .mixture import Mixture
 from .ngram_branch import NgramBranch
 from .packed_attention import encode_packed, pool_packed, unpacked
 from .packing import Packed
 
-# Most cells are negative: starting near their share spares the first steps the learning of it.
+# Most cells are negative: starting near their share saves the first steps from learning it.
 _PRIOR_LOGIT = -2.0
 
 
 def n_outputs(settings: ModelSettings, n_policies: int) -> int:
-    """Columns of the head and of the n-gram branch: the policies, and "some violation" where there is a gate."""
+    """Columns of the head and of the n-gram branch: the policies, and "some violation" with a gate."""
     return n_policies + settings.gate
 
 
 def is_mixed(settings: ModelSettings) -> bool:
-    """Whether a mixture follows the encoder's training."""
+    """Whether a mixture is fitted after the encoder's training."""
     return settings.gate or settings.ngram_buckets > 0
 
 
 class PolicyModel(nn.Module):
     """Window logits for every policy.
 
-    While the encoder trains, `mixture` is None and the model gives the head's scores, with a gate in K + 1
-    columns: the last is "some violation". The mixture that is fitted afterwards makes K logits of them.
+    While the encoder trains, `mixture` is None and the model returns the head's scores; with a gate they have K + 1
+    columns, the last for "some violation". The mixture that is fitted afterwards turns them into K logits.
 
     :param encoder: a transformers encoder, with or without a peft adapter.
     :param n_policies: K, the number of policies.
@@ -58,7 +58,7 @@ class PolicyModel(nn.Module):
         )
         self.ngrams: NgramBranch | None = None
         self.mixture: Mixture | None = None
-        # Where FSDP may cut: the encoder's layers.
+        # FSDP wraps these modules: the encoder's layers.
         self._no_split_modules = getattr(encoder, "_no_split_modules", None)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
@@ -84,7 +84,7 @@ class PolicyModel(nn.Module):
         return (encoder.get_base_model() if hasattr(encoder, "peft_config") else encoder).pooler
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
-        """What the head reads, float32 (B, hidden): the pooled vector, scaled to `feature_norm` where set."""
+        """The head's input, float32 (B, hidden): the pooled vector, scaled to `feature_norm` if that is set."""
         pooled = self.pooled(input_ids, attention_mask, packed).float()
         if self.feature_norm:
             pooled = self.feature_norm * nn.functional.normalize(pooled, dim=1)
@@ -95,7 +95,7 @@ class PolicyModel(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Window logits (B, K) in float32; with attention pooling also the window scores (B, K).
 
-        :param packed: packed windows; then the other two arguments are not read, and B counts its documents.
+        :param packed: packed windows; the other two arguments are ignored then, and B is the number of documents.
         """
         pooled = self.features(input_ids, attention_mask, packed)
         logits = self.head(pooled)
@@ -121,7 +121,7 @@ class PolicyModel(nn.Module):
 def pool_windows(output: Tensor | tuple[Tensor, Tensor], record_of_window: Tensor, n_records: int) -> Tensor:
     """Record logits (R, K) from window logits: the maximum per policy, or their attention-weighted mean.
 
-    :param output: what `PolicyModel` returned for the windows of `n_records` records.
+    :param output: the result of `PolicyModel` for the windows of `n_records` records.
     :param record_of_window: int64 (B,), the record each window belongs to.
     """
     logits, scores = output if isinstance(output, tuple) else (output, None)
@@ -142,14 +142,14 @@ def _add_adapter(encoder: nn.Module, lora: LoraSettings, model: ModelSettings) -
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         lora_dropout=lora.dropout,
-        target_modules=lora_targets(encoder, lora.targets, lora.custom_targets),
+        target_modules=lora_targets(encoder, lora.targets),
         modules_to_save=[kept_head(encoder)] if model.token_pooling == "pooler" else None,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights=True if lora.init == "default" else lora.init,  # type: ignore[arg-type]
     )
     with warnings.catch_warnings():
-        # peft still asks transformers by the old name; no user can act on that.
+        # peft still uses the old name in transformers; a user cannot change that.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         return get_peft_model(encoder, config)  # type: ignore[arg-type]
 
@@ -162,10 +162,10 @@ def build_model(
     pretrained: bool = True,
     complete: bool = False,
 ) -> PolicyModel:
-    """The model to train: base weights, a fresh adapter (or none), a fresh head.
+    """The model to train: base weights, a new adapter (or none) and a new head.
 
-    :param complete: add an empty n-gram branch and mixture where the settings want them, for weights that follow; in
-        training they are fitted and added after the encoder.
+    :param complete: also add an empty n-gram branch and mixture, if the settings ask for them, for weights that are loaded
+        later; in training they are fitted and added after the encoder.
     :raises SettingsError: if the base or the LoRA targets do not fit.
     """
     encoder: nn.Module = load_encoder(model, pretrained=pretrained)
@@ -176,7 +176,7 @@ def build_model(
     elif model.token_pooling != "pooler":
         unused = getattr(encoder, "pooler", None)
         if unused is not None:
-            unused.requires_grad_(False)  # several processes would wait for its gradient
+            unused.requires_grad_(False)  # processes would wait for a gradient that never comes
     result = PolicyModel(encoder, model, n_policies)
     if complete and model.ngram_buckets:
         result.ngrams = NgramBranch(result.vocabulary, model.ngram_buckets, n_outputs(model, n_policies))
@@ -187,13 +187,13 @@ def build_model(
 
 @torch.no_grad()
 def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[int]]) -> None:
-    """Point each policy's row of the head at the encoding of its description, so that training starts from
-    what the pretrained encoder already knows (a label-aware head; "Zero-shot text classification with
-    sentence embeddings", Yin 2019).
+    """Set each policy's row of the head to the encoding of its description, so that training starts from what the
+    pretrained encoder already knows (a label-aware head; "Zero-shot text classification with sentence embeddings", Yin
+    2019).
 
-    Rows are centred over the policies: what all descriptions share says nothing about any one of them.
+    Rows are centred over the policies: what all descriptions share does not tell policies apart.
 
-    :param descriptions: token ids of one description a policy, special tokens included.
+    :param descriptions: token ids of one description per policy, including special tokens.
     """
     was_training = model.training
     model.eval()
@@ -206,7 +206,7 @@ def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[
     ]
     features = nn.functional.normalize(torch.cat(rows), dim=1)
     centred = nn.functional.normalize(features - features.mean(dim=0), dim=1)
-    # The gate's row has no description: it starts from nothing known, at even odds.
+    # The gate's row has no description: it starts from zero, at even odds.
     model.head.weight.zero_()
     model.head.bias.zero_()
     model.head.weight[: len(descriptions)] = centred
@@ -214,14 +214,14 @@ def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[
     model.train(was_training)
 
 
-def trainable_share(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters; the n-gram table counts as trainable."""
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Number of trainable parameters, and of all parameters."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, grad in sizes if grad), sum(n for n, _ in sizes)
 
 
 def trained_state(model: PolicyModel) -> dict[str, Tensor]:
-    """What training changed: the adapter (or the whole encoder) under "encoder.", and the model's own parts."""
+    """The trained weights: the adapter (or the whole encoder) under "encoder.", and everything outside the encoder."""
     state = _present_state(model)
     return {name: whole(tensor.detach()).cpu().contiguous().clone() for name, tensor in state.items()}
 
@@ -233,9 +233,9 @@ def _present_state(model: PolicyModel) -> dict[str, Tensor]:
 
 
 def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
-    """Put back what `trained_state` gave.
+    """Load what `trained_state` returned.
 
-    :raises RuntimeError: if names or shapes do not fit the model.
+    :raises RuntimeError: if names or shapes do not match the model.
     """
     encoder: Any = model.encoder
     if is_sharded(model):
@@ -246,22 +246,20 @@ def load_trained_state(model: PolicyModel, state: dict[str, Tensor]) -> None:
     if hasattr(encoder, "peft_config"):
         result = set_peft_model_state_dict(encoder, inner)
         if result.unexpected_keys:
-            raise RuntimeError(f"adapter has unknown weights: {result.unexpected_keys[:3]}")
+            raise RuntimeError(f"the adapter has unknown weights: {result.unexpected_keys[:3]}")
     else:
         encoder.load_state_dict(inner)
     if model.ngrams is not None and (ids := own.get("ngrams.special_ids")) is not None:
-        model.ngrams.special_ids = ids.clone()  # as many as the tokenizer has
-    if (weights := own.get("mixture.weights")) is not None:
-        own["mixture.weights"] = current_weights(weights)
+        model.ngrams.special_ids = ids.clone()  # their number depends on the tokenizer
     missing = set(model.own_parameters()) ^ set(own)
     if missing:
-        raise RuntimeError(f"head does not fit the model: {sorted(missing)[:3]}")
+        raise RuntimeError(f"the weights do not match the model: {sorted(missing)[:3]}")
     model.load_state_dict(own, strict=False)
 
 
 def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, atomically."""
-    # Serialised first, written by us: the library's own writer hides a full disk behind an error of its own.
+    # Serialised here: the library's own writer hides a full disk behind another error.
     write_bytes(path, save(state))
 
 

@@ -43,7 +43,7 @@ def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
     records: list[list[int]], per_step: int, world: int, epoch: int, packed: bool
 ) -> None:
     plan = StepPlan(FakeTable(records), budget=128, most=5, per_step=per_step, seed=1, pool=2, packed=packed)
-    steps = plan.epoch(epoch)
+    steps = list(plan.steps(epoch))
     assert all(all(step) for step in steps)
     seen: Counter[int] = Counter()
     for step in steps:
@@ -52,7 +52,7 @@ def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
         seen.update(record for mine in shares for batch in mine for record in batch)
         assert sum(not batch for mine in shares for batch in mine) < world
     assert seen == Counter(range(len(records)))
-    assert steps == plan.epoch(epoch)
+    assert steps == list(plan.steps(epoch))
 
 
 @given(lengths)
@@ -67,14 +67,14 @@ def test_batches_keep_the_token_budget_unless_one_record_alone_breaks_it(records
 def test_epochs_differ_and_seeds_differ() -> None:
     table = FakeTable([[length] for length in range(2, 60)])
     plans = [StepPlan(table, budget=256, most=4, seed=seed) for seed in (0, 1)]
-    assert plans[0].epoch(0) != plans[0].epoch(1)
-    assert plans[0].epoch(0) != plans[1].epoch(0)
+    assert list(plans[0].steps(0)) != list(plans[0].steps(1))
+    assert list(plans[0].steps(0)) != list(plans[1].steps(0))
 
 
-def test_an_epoch_takes_one_version_of_a_record_and_the_next_epoch_the_next() -> None:
+def test_an_epoch_takes_one_alternative_of_a_group_and_the_next_epoch_the_next() -> None:
     table = FakeTable([[length] for length in range(2, 8)])
-    plan = StepPlan(table, budget=64, most=4, versions=[(0,), (1, 2), (3, 4, 5)])
-    taken = [sorted(row for step in plan.epoch(e) for batch in step for row in batch) for e in range(6)]
+    plan = StepPlan(table, budget=64, most=4, alternatives=[(0,), (1, 2), (3, 4, 5)])
+    taken = [sorted(row for step in plan.steps(e) for batch in step for row in batch) for e in range(6)]
     assert all(len(rows) == 3 and rows[0] == 0 for rows in taken)
     assert sorted({rows[1] for rows in taken}) == [1, 2]
     assert sorted({rows[2] for rows in taken}) == [3, 4, 5]
@@ -112,5 +112,5 @@ def test_padding_stays_under_a_tenth_on_the_corpus(tmp_path: Path, tiny_base: Pa
     )
     table = build_window_table(records, tokenizer, tmp_path / "windows")
     plan = StepPlan(table, budget=4096, most=16)
-    shares = [padding_share(table, [b for step in plan.epoch(e) for b in step]) for e in range(3)]
+    shares = [padding_share(table, [b for step in plan.steps(e) for b in step]) for e in range(3)]
     assert max(shares) < 0.10

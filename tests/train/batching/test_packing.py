@@ -16,7 +16,6 @@ from merchantguard.core.errors import SettingsError
 from merchantguard.train.batching.batches import StepPlan, collate, padding_share, record_logits
 from merchantguard.train.batching.window_table import WindowTable
 from merchantguard.train.fitting.losses import masked_loss
-from merchantguard.train.fitting.optimizer import build_optimizer
 from merchantguard.train.fitting.speedups import encoder_layers, switch_off, switch_on
 from merchantguard.train.model.mixture import Mixture
 from merchantguard.train.model.ngram_branch import NgramBranch
@@ -27,7 +26,7 @@ from merchantguard.train.model.packed_attention import (
     use_documents_attention,
 )
 from merchantguard.train.model.packing import best_fit, pack_windows
-from merchantguard.train.model.policy_model import PolicyModel, build_model, trained_state
+from merchantguard.train.model.policy_model import PolicyModel, build_model
 from merchantguard.train.settings import LoraSettings, LossSettings, ModelSettings, OptimSettings
 
 VOCABULARY = 60
@@ -233,20 +232,6 @@ def test_gradient_checkpointing_changes_no_gradient_and_is_undone(
     assert_alike(loss_and_gradients(model, collate(TABLE, RECORDS)), plain)
 
 
-def test_fused_adamw_takes_the_same_steps(bases: dict[str, Path]) -> None:
-    trained = []
-    for fused in (True, False):
-        model = model_of(bases["bert"])
-        optimizer = build_optimizer(model, OptimSettings(fused=fused), LoraSettings(rank=2))
-        assert optimizer.defaults["fused"] is (fused or None)
-        for _ in range(3):
-            loss_and_gradients(model, collate(TABLE, RECORDS))
-            optimizer.step()
-        trained.append(trained_state(model))
-    for name, tensor in trained[0].items():
-        torch.testing.assert_close(tensor, trained[1][name], rtol=0, atol=1e-5)
-
-
 @pytest.mark.slow
 def test_compiled_layers_give_the_same_and_keep_their_names(
     bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
@@ -316,7 +301,7 @@ def corpus_table() -> MemoryTable:
 def test_batches_of_the_corpus_are_packed_to_97_percent(most: int) -> None:
     table = corpus_table()
     plan = StepPlan(table, budget=4096, most=most, packed=True)
-    batches = [batch for step in plan.epoch(0) for batch in step]
+    batches = [batch for step in plan.steps(0) for batch in step]
     for layout in ("flat", "rows"):
         assert padding_share(table, batches, layout=layout) <= 0.03
     if most > len(table):

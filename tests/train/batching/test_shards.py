@@ -18,10 +18,9 @@ from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.train.batching import batches
 from merchantguard.train.batching.batches import StepPlan
-from merchantguard.train.batching.dataset import labelled_windows
 from merchantguard.train.batching.shards import shard_paths, shard_records, stream_labelled
+from merchantguard.train.batching.split_tables import labelled_windows
 from merchantguard.train.fitting.trainer import Trainer
-from merchantguard.train.model.mixture import with_any_violation
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +54,16 @@ def test_streamed_tables_hold_what_tables_from_memory_hold(
     assert len(records) == 120
     stream = shard_records(paths, taxonomy, [], rejects=tmp_path / "rejects.jsonl")
     streamed = stream_labelled(stream, taxonomy, tokenizer, tmp_path / "streamed", gate=True)
-    plain = labelled_windows(records, taxonomy, tokenizer, tmp_path / "plain")
-    targets, known = with_any_violation(plain.targets, plain.known)
-    assert isinstance(streamed.targets, np.memmap)
-    np.testing.assert_array_equal(streamed.targets, targets)
-    np.testing.assert_array_equal(streamed.known, known)
+    plain = labelled_windows(records, taxonomy, tokenizer, tmp_path / "plain", gate=True)
+    assert isinstance(streamed.labels.values.base, np.memmap)
+    np.testing.assert_array_equal(streamed.labels.values, plain.labels.values)
+    np.testing.assert_array_equal(streamed.labels.mask, plain.labels.mask)
     for name in ("longest", "n_windows", "tokens"):
         np.testing.assert_array_equal(getattr(streamed.table, name), getattr(plain.table, name))
     rows = list(range(120))
     assert streamed.table.windows(rows) == plain.table.windows(rows)
     plans = [StepPlan(each.table, budget=256, most=4) for each in (streamed, plain)]
-    assert plans[0].epoch(1) == plans[1].epoch(1)
+    assert list(plans[0].steps(1)) == list(plans[1].steps(1))
 
 
 def test_records_of_held_out_domains_and_ids_are_left_out(
@@ -102,12 +100,12 @@ def test_long_epochs_are_planned_in_blocks_and_hold_every_record_once(
     taxonomy = load_taxonomy(taxonomy_file)
     stream = shard_records(shard_paths([str(shards)]), taxonomy, [], rejects=tmp_path / "r.jsonl")
     data = stream_labelled(stream, taxonomy, tokenizer_of(tiny_base), tmp_path / "t", gate=False)
-    whole = StepPlan(data.table, budget=256, most=4).epoch(0)
+    whole = list(StepPlan(data.table, budget=256, most=4).steps(0))
     monkeypatch.setattr(batches, "_BLOCK", 32)
     plan = StepPlan(data.table, budget=256, most=4, per_step=2)
-    steps = plan.epoch(0)
+    steps = list(plan.steps(0))
     assert sorted(r for step in steps for batch in step for r in batch) == list(range(120))
-    assert steps == list(plan.steps(0)) != plan.epoch(1)
+    assert steps == list(plan.steps(0)) != list(plan.steps(1))
     assert steps != whole
 
 

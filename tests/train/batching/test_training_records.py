@@ -1,4 +1,4 @@
-"""What the model is fitted on: records, passages, and copies that take turns with them."""
+"""What the model is trained on: records, passages, and copies that take turns with them."""
 
 import json
 from pathlib import Path
@@ -23,18 +23,18 @@ RECORDS = [
 
 
 def test_without_settings_the_records_are_all() -> None:
-    rows, versions = training_records(RECORDS, TAXONOMY, DataSettings(), seed=0)
+    rows, alternatives = training_records(RECORDS, TAXONOMY, DataSettings(), seed=0)
     assert rows == RECORDS
-    assert versions == [(0,), (1,)]
+    assert alternatives == [(0,), (1,)]
 
 
-def test_each_copy_is_a_version_of_its_passage() -> None:
+def test_each_copy_is_an_alternative_of_its_passage() -> None:
     settings = DataSettings(quotes=True, compliant_passages=1, disguised_copies=2)
-    rows, versions = training_records(RECORDS, TAXONOMY, settings, seed=0)
-    assert sorted(row for group in versions for row in group) == list(range(len(rows)))
-    assert versions[:2] == [(0,), (1,)]
-    assert len(versions) == 4
-    for passage, *copies in versions[2:]:
+    rows, alternatives = training_records(RECORDS, TAXONOMY, settings, seed=0)
+    assert sorted(row for group in alternatives for row in group) == list(range(len(rows)))
+    assert alternatives[:2] == [(0,), (1,)]
+    assert len(alternatives) == 4
+    for passage, *copies in alternatives[2:]:
         assert [rows[copy].id.partition("#disguised")[0] for copy in copies] == [rows[passage].id] * 2
         assert all(rows[copy].labels == rows[passage].labels for copy in copies)
         assert any(rows[copy].text != rows[passage].text for copy in copies)
@@ -50,10 +50,10 @@ def test_phrases_take_turns_and_each_has_its_copy(tmp_path: Path) -> None:
         )
     )
     settings = DataSettings(phrasebook=(str(path),), phrase_turns=2, disguised_copies=1)
-    rows, versions = training_records(RECORDS, TAXONOMY, settings, seed=0)
-    assert [row for group in versions for row in group] == list(range(len(rows)))
-    groups = [[rows[row].id.partition("#")[0] for row in group] for group in versions[2:]]
+    rows, alternatives = training_records(RECORDS, TAXONOMY, settings, seed=0)
+    assert [row for group in alternatives for row in group] == list(range(len(rows)))
+    groups = [[rows[row].id.partition("#")[0] for row in group] for group in alternatives[2:]]
     assert [len(group) for group in groups] == [4, 4, 2]
     assert all(group[: len(group) // 2] == group[len(group) // 2 :] for group in groups)
     assert sorted({name for group in groups for name in group}) == [f"p{n}" for n in range(5)]
-    assert training_records(RECORDS, TAXONOMY, settings, seed=0) == (rows, versions)
+    assert training_records(RECORDS, TAXONOMY, settings, seed=0) == (rows, alternatives)

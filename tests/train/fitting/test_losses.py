@@ -46,24 +46,24 @@ def test_focal_loss_of_one_cell_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["bce", "focal", "asl"])
-def test_unknown_cells_give_neither_loss_nor_gradient(name: str, cells: tuple[torch.Tensor, ...]) -> None:
-    logits, targets, known = cells
+def test_unlabelled_cells_give_neither_loss_nor_gradient(name: str, cells: tuple[torch.Tensor, ...]) -> None:
+    logits, targets, mask = cells
     settings = LossSettings(name=name, label_smoothing=0.1)
     logits.requires_grad_()
-    masked_loss(logits, targets, known, settings, n_records=7).backward()
+    masked_loss(logits, targets, mask, settings, n_records=7).backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
-    assert (logits.grad[~known] == 0).all()
-    flipped = torch.where(known, targets, 1 - targets)
-    same = [masked_loss(logits, t, known, settings, n_records=7) for t in (targets, flipped)]
+    assert (logits.grad[~mask] == 0).all()
+    flipped = torch.where(mask, targets, 1 - targets)
+    same = [masked_loss(logits, t, mask, settings, n_records=7) for t in (targets, flipped)]
     assert same[0] == same[1]
 
 
 def test_micro_batches_add_up_to_the_whole(cells: tuple[torch.Tensor, ...]) -> None:
-    logits, targets, known = cells
-    whole = masked_loss(logits, targets, known, LossSettings(), n_records=7)
+    logits, targets, mask = cells
+    whole = masked_loss(logits, targets, mask, LossSettings(), n_records=7)
     parts = [
-        masked_loss(logits[s], targets[s], known[s], LossSettings(), n_records=7)
+        masked_loss(logits[s], targets[s], mask[s], LossSettings(), n_records=7)
         for s in (slice(3), slice(3, 7))
     ]
     torch.testing.assert_close(sum(parts), whole)

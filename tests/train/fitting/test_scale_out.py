@@ -34,6 +34,7 @@ from merchantguard.train.model.policy_model import (
     trained_state,
 )
 from merchantguard.train.processes import is_sharded, lost_peers_named
+from merchantguard.train.run import predictions_file
 from merchantguard.train.settings import LoraSettings, ModelSettings, OptimSettings
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "accelerate"
@@ -86,7 +87,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         for key, tensor in first.items():
             torch.testing.assert_close(second[key], tensor, rtol=1e-3, atol=1e-4)
     for split in ("validation", "calibration", "test"):
-        first, second = (Predictions.load(run / "predictions" / f"{split}.parquet") for run in (one, other))
+        first, second = (Predictions.load(predictions_file(run, split)) for run in (one, other))
         assert first.ids == second.ids
         np.testing.assert_allclose(second.logits, first.logits, atol=1e-3)
 

@@ -66,6 +66,6 @@ def test_an_unknown_architecture_is_answered_with_its_linear_modules() -> None:
     for suffix in linear_suffixes(encoder):
         assert suffix in str(caught.value)
     chosen = linear_suffixes(encoder)[0]
-    assert lora_targets(encoder, "custom", [chosen.split(".")[-1]])
+    assert lora_targets(encoder, [chosen.split(".")[-1]])
     with pytest.raises(SettingsError, match="matches no linear module"):
-        lora_targets(encoder, "custom", ["not_there"])
+        lora_targets(encoder, ["not_there"])

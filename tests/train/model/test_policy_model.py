@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.fitting.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
 from merchantguard.train.model.ngram_branch import ORDERS, NgramBranch
-from merchantguard.train.model.ngram_fitting import _tf_idf, fit_ngrams, piece_spellings
+from merchantguard.train.model.ngram_stage import _tf_idf, fit_ngrams, piece_spellings
 from merchantguard.train.model.policy_model import (
     build_model,
     load_trained_state,
@@ -140,7 +141,7 @@ def test_ngrams_learn_what_a_word_says_and_leave_unknown_cells_out() -> None:
     known = np.ones_like(targets, dtype=bool)
     known[:, 1] = False
     branch = NgramBranch(60, 4096, 2, special_ids=[0, 2, 3])
-    fit_ngrams(branch, windows, targets, known, strength=10.0)
+    fit_ngrams(branch, windows, LabelMatrix(targets, known), strength=10.0)
     ids = torch.tensor([[2, 20, 41, 3], [2, 40, 41, 3]])
     logits = branch(ids, torch.ones_like(ids))
     assert logits[0, 0] > logits[1, 0] + 1.0
@@ -175,17 +176,14 @@ def test_pieces_that_are_spelt_alike_share_their_weight() -> None:
     targets = np.array([[4 in w] for w in windows], dtype=np.float32)
     known = np.ones_like(targets, dtype=bool)
 
-    def scores(spelling_weight: float) -> list[float]:
+    def scores(spellings: list[str]) -> list[float]:
         branch = NgramBranch(47, 512, 1, special_ids=[0, 2, 3])
-        fit_ngrams(
-            branch, windows, targets, known, strength=10.0,
-            spellings=piece_spellings(["##x", *pieces[1:]]), spelling_weight=spelling_weight,
-        )  # fmt: skip
+        fit_ngrams(branch, windows, LabelMatrix(targets, known), strength=10.0, spellings=spellings)
         return [float(branch(torch.tensor([[2, piece, 3]]), torch.ones((1, 3)))[0, 0]) for piece in (5, 6)]
 
-    unseen, innocent = scores(1.0)
+    unseen, innocent = scores(piece_spellings(["##x", *pieces[1:]]))
     assert unseen > innocent + 1.0
-    unseen_alone, _ = scores(0.0)
+    unseen_alone, _ = scores([])
     assert unseen > unseen_alone + 0.5
 
 
@@ -198,8 +196,7 @@ def test_the_graphs_arithmetic_is_that_of_the_fit(texts: list[list[int]]) -> Non
     fit_ngrams(
         branch,
         texts,
-        targets,
-        np.ones_like(targets, dtype=bool),
+        LabelMatrix(targets, np.ones_like(targets)),
         strength=5.0,
         spellings=piece_spellings(letters),
     )
