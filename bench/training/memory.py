@@ -1,10 +1,10 @@
-"""Memory of a training job over Parquet shards, from 10,000 to 1,000,000 generated records; the largest is killed and resumed.
+"""Memory of a training job over Parquet shards of 10,000 to 1,000,000 generated records; the largest is killed and resumed.
 
-    python bench/train_memory.py
-    python bench/train_memory.py --records 10000 100000
+cd bench && python -m training.memory
+cd bench && python -m training.memory --records 10000 100000
 
-The records are generated, the encoder is tiny: what is measured is how memory grows with data, not speed or quality.
-Anonymous memory is what the process needs; pages of mapped files are counted apart, as the system takes them back at will.
+The records are generated and the encoder is tiny: this measures how memory grows with data, not speed or quality. Anonymous
+memory is what the process needs; pages of mapped files are counted separately, as the system can take them back.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def _rows(first: int, count: int, draw: random.Random) -> list[dict[str, object]
 
 
 def write_inputs(folder: Path, count: int) -> None:
-    """Shards of `count` records, 400 records to judge on, a taxonomy of two policies, and a tiny encoder."""
+    """Write shards of `count` records, 400 held-out records, a taxonomy of two policies, and a tiny encoder."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
 
@@ -69,7 +69,7 @@ def write_inputs(folder: Path, count: int) -> None:
     for start in range(0, count, RECORDS_A_SHARD):
         rows = _rows(start, min(RECORDS_A_SHARD, count - start), draw)
         pq.write_table(pa.Table.from_pylist(rows), folder / "shards" / f"part-{start:08d}.parquet")
-    pq.write_table(pa.Table.from_pylist(_rows(10**9, 400, draw)), folder / "judged.parquet")
+    pq.write_table(pa.Table.from_pylist(_rows(10**9, 400, draw)), folder / "held-out.parquet")
     policies = "".join(
         f"  - {{id: {name}, title: {name}, severity: prohibited, covers: {name} goods, not: none}}\n"
         for name in ("crimson", "walrus")
@@ -93,7 +93,7 @@ def command(folder: Path, batch_records: int, max_steps: int | None) -> list[str
     call = [
         *(sys.executable, "-m", "merchantguard.cli", "train", "--out", str(folder / "run"), "--resume"),
         *(
-            f"data.records=[{folder / 'judged.parquet'}]",
+            f"data.records=[{folder / 'held-out.parquet'}]",
             f"model.base={folder / 'base'}",
             "model.window_tokens=16",
         ),
@@ -110,8 +110,8 @@ def command(folder: Path, batch_records: int, max_steps: int | None) -> list[str
     return [*call, f"optim.max_steps={max_steps}"] if max_steps else call
 
 
-def watch(call: list[str], usage: Usage, *, kill_when: Path | None = None) -> int:
-    """Run a job, note its peaks, and kill it as soon as `kill_when` has two checkpoints in it; gives the exit status."""
+def run_job(call: list[str], usage: Usage, *, kill_when: Path | None = None) -> int:
+    """Run a job, record its peaks, and kill it once `kill_when` contains two checkpoints; returns the exit status."""
     started = time.monotonic()
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     status = Path(f"/proc/{process.pid}/status")
@@ -120,7 +120,7 @@ def watch(call: list[str], usage: Usage, *, kill_when: Path | None = None) -> in
             fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
             anonymous = int(fields["RssAnon"].split()[0]) * 1024
             mapped = int(fields["RssFile"].split()[0]) * 1024
-        except (OSError, KeyError):  # it ended between the two looks
+        except (OSError, KeyError):  # the process has just ended
             continue
         usage.anonymous, usage.mapped = max(usage.anonymous, anonymous), max(usage.mapped, mapped)
         if kill_when is not None and len(list(kill_when.glob("step-*"))) >= 2:
@@ -134,17 +134,17 @@ def watch(call: list[str], usage: Usage, *, kill_when: Path | None = None) -> in
 
 
 def measure(count: int, batch_records: int, max_steps: int | None, *, killed: bool) -> Usage:
-    """Peaks of a job over `count` records; `killed`: in the middle of its epoch, and resumed."""
+    """Peaks of a job over `count` records; if `killed`, it is killed in the middle of its epoch and resumed."""
     usage = Usage()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, count)
         call = command(folder, batch_records, max_steps)
         if killed:
-            if watch(call, usage, kill_when=folder / "run" / "checkpoints") != -signal.SIGKILL:
-                raise RunError(f"{count} records: the epoch was over before it could be killed")
+            if run_job(call, usage, kill_when=folder / "run" / "checkpoints") != -signal.SIGKILL:
+                raise RunError(f"{count} records: the epoch ended before the job was killed")
             print(f"{count:,} records: killed in the middle of the epoch, resuming ...", file=sys.stderr)
-        watch(call, usage)
+        run_job(call, usage)
         if not (folder / "run" / "metrics.json").is_file():
             raise RunError(f"{count} records: the run did not finish")
     return usage
@@ -156,15 +156,15 @@ def main() -> int:
     )
     parser.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--batch-records", type=int, default=256)
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps; default: the whole epoch")
+    parser.add_argument("--max-steps", type=int, help="stop after this many steps; default: the whole epoch")
     args = parser.parse_args()
     print("| records | anonymous memory, peak | mapped files, peak | seconds | |\n|---|---|---|---|---|")
     for count in args.records:
         killed = count == max(args.records)
         usage = measure(count, args.batch_records, args.max_steps, killed=killed)
-        said = "killed in mid-epoch and resumed" if killed else ""
+        note = "killed in mid-epoch and resumed" if killed else ""
         sizes = f"{usage.anonymous / 2**20:,.0f} MiB | {usage.mapped / 2**20:,.0f} MiB"
-        print(f"| {count:,} | {sizes} | {usage.seconds:.0f} | {said} |", flush=True)
+        print(f"| {count:,} | {sizes} | {usage.seconds:.0f} | {note} |", flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The throughput bench's own arithmetic, and one run of each contender on a tiny model."""
+"""The arithmetic of the throughput benchmark, and one run of each contender on a tiny model."""
 
 import argparse
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import train_throughput_runs as runs
-from train_throughput import table
+from training import throughput_runs as runs
+from training.throughput import table
 
 
 def test_ratios_are_of_the_same_repeat() -> None:

@@ -1,13 +1,13 @@
-"""Training speed of our loop beside transformers.Trainer: same weights, data, precision and micro-batch, side by side.
+"""Training speed of our loop and of transformers.Trainer with the same weights, data, precision and micro-batch.
 
-    python bench/train_throughput.py                                          # MiniLM on a CPU
-    python bench/train_throughput.py --device cuda --model bert-base          # random weights of that size
-    python bench/train_throughput.py --device cuda --model modernbert-base --window-tokens 512 --batch-records 64
+cd bench && python -m training.throughput                                        # MiniLM on a CPU
+cd bench && python -m training.throughput --device cuda --model bert-base        # random weights of that size
+cd bench && python -m training.throughput --device cuda --model modernbert-base --window-tokens 512 --batch-records 64
 
-Each contender runs in a process of its own, in turn, `--repeats` times; ratios are to the baseline of the same repeat. On a CPU
-that others use too, trust the ratio by CPU time. Tokens are real ones,
-padding not counted. MFU is 4 N FLOPs a token for LoRA and 6 N for full fine-tuning (N: weights outside the embeddings; PaLM,
-appendix B, without the attention term) over the chip's peak: the data sheet's for known GPUs, else a matrix product's.
+Each contender runs in a process of its own, in turn, `--repeats` times; ratios are relative to the baseline of the same
+repeat. On a CPU that is also used by others, trust the ratio by CPU time. Tokens do not include padding. MFU is 4 N FLOPs
+per token for LoRA and 6 N for full fine-tuning (N: weights outside the embeddings; PaLM, appendix B, without the attention
+term) divided by the chip's peak: that of the data sheet for known GPUs, otherwise that of a matrix product.
 """
 
 import argparse
@@ -21,13 +21,14 @@ from statistics import median
 from typing import Any
 
 import torch
-import train_throughput_runs as runs
 from guard import guarded
 
 from merchantguard.core.errors import RunError
 
+from . import throughput_runs as runs
+
 CONTENDERS = {
-    "ours": "ours, lengths alike",
+    "ours": "ours, similar lengths",
     "ours-packed": "ours, packed",
     "trainer": "Trainer, padded",
     "trainer-grouped": "Trainer, group_by_length",
@@ -45,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="full fine-tuning instead of LoRA")
     parser.add_argument("--window-tokens", type=int, default=256)
     parser.add_argument("--batch-records", type=int, default=16, help="windows in a micro-batch")
-    parser.add_argument("--steps", type=int, default=20, help="timed steps (20), after 2 that are not timed")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps (20), after 2 untimed ones")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="compiled layers in ours")
     parser.add_argument("--only", nargs="+", choices=tuple(CONTENDERS), default=list(CONTENDERS))
@@ -56,15 +57,17 @@ def arguments() -> argparse.Namespace:
 
 
 def run_apart(contender: str, base: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One contender in a process of its own.
+    """Run one contender in a process of its own.
 
-    :raises RunError: if it fails, with the end of what it said.
+    :raises RunError: if it fails, with the end of its messages.
     """
     options = ["--device", args.device, "--precision", args.precision, "--run", contender, "--base", base]
     for name in ("window_tokens", "batch_records", "steps"):
         options += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     options += ["--full"] * args.full + ["--compile"] * args.compile
-    done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=False)
+    call = [sys.executable, "-m", "training.throughput", *options]
+    bench = Path(__file__).parents[1]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=bench)
     if done.returncode:
         raise RunError(f"{CONTENDERS[contender]} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -88,7 +91,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _ratio(rows: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]], speed: str) -> str:
-    """Median over the repeats of the speed over the baseline's in the same repeat."""
+    """Median over the repeats of the speed relative to the baseline in the same repeat."""
     if not baseline:
         return "-"
     ratios = [row[speed] / base[speed] for row, base in zip(rows, baseline, strict=True)]

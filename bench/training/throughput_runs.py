@@ -1,4 +1,4 @@
-"""The contenders of train_throughput.py, each run in a process of its own: ours, and transformers.Trainer."""
+"""The contenders of throughput.py, each run in a process of its own: our loop and transformers.Trainer."""
 
 import argparse
 import resource
@@ -64,7 +64,7 @@ def prepare_base(model: str, folder: Path) -> str:
 
 
 def corpus_windows(base: str, window_tokens: int) -> tuple[list[list[int]], str]:
-    """Windows of the shipped corpus, shuffled: its tokens, or random ones in windows as long, and which of the two."""
+    """Windows of the shipped corpus, shuffled, and where their tokens come from: the corpus, or random with its lengths."""
     texts = [clean(record.text).text for record in read_records(corpus_paths(), load_taxonomy()).records]
     own = Path(resolve_base(base), "tokenizer.json")
     if own.is_file():
@@ -72,20 +72,20 @@ def corpus_windows(base: str, window_tokens: int) -> tuple[list[list[int]], str]
             own, window_tokens=window_tokens, stride_tokens=window_tokens // 4, max_windows=64
         )
         windows = [window.ids for text in tokenizer.encode_batch(texts) for window in text.windows]
-        said = "the corpus's"
+        source = "the corpus's"
     else:
         counts = [int(_PIECES_A_WORD * len(text.split())) + 2 for text in texts]
         step = window_tokens - window_tokens // 4
         lengths = [min(window_tokens, n - start) for n in counts for start in range(0, max(n - 2, 1), step)]
         draw = np.random.default_rng(0)
         windows = [draw.integers(1000, 30000, max(length, 3)).tolist() for length in lengths]
-        said = "as long as the corpus's"
+        source = "random, as long as the corpus's"
     order = np.random.default_rng(1).permutation(len(windows))
-    return [windows[i] for i in order], said
+    return [windows[i] for i in order], source
 
 
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
-    """FLOP/s of the chip at best and where the number is from."""
+    """Peak FLOP/s of the chip and the source of the number."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part, peak in _PEAKS.items():
@@ -114,18 +114,12 @@ class Meter:
     """Times steps and counts tokens after the first few."""
 
     def __init__(self, device: torch.device) -> None:
-        self.cpu_started, self.cpu_seconds = 0.0, 0.0
-        self.device, self.steps, self.real, self.padded, self.started, self.seconds = (
-            device,
-            0,
-            0,
-            0,
-            0.0,
-            0.0,
-        )
+        self.device = device
+        self.steps = self.real = self.padded = 0
+        self.started = self.seconds = self.cpu_started = self.cpu_seconds = 0.0
 
     def step_done(self) -> None:
-        """Called at the end of each step; the clock runs from the end of the last warm-up step."""
+        """Call at the end of each step; the clock starts at the end of the last warm-up step."""
         self.steps += 1
         if self.steps == WARM_UP:
             self.real = self.padded = 0
@@ -135,7 +129,7 @@ class Meter:
             self.cpu_seconds = time.process_time() - self.cpu_started
 
     def count(self, real: int, padded: int) -> None:
-        """Tokens of a micro-batch."""
+        """Add the tokens of a micro-batch."""
         self.real += real
         self.padded += padded
 
@@ -168,7 +162,7 @@ def _labels(count: int) -> np.ndarray:
 def run_ours(
     base: str, windows: list[list[int]], args: argparse.Namespace, meter: Meter, packed: bool
 ) -> Any:
-    """Our loop's steps, as a run takes them."""
+    """The steps of our loop, as in a run."""
     settings = _settings(base, args, packed=packed)
     accelerator = Accelerator(mixed_precision=args.precision, cpu=args.device == "cpu")
     torch.manual_seed(0)
@@ -255,7 +249,7 @@ def run_trainer(
 
 
 def _grouping(kind: Any, grouped: bool) -> dict[str, Any]:
-    """Whether lengths are grouped, by the name that this version of transformers has for it."""
+    """The option that groups by length, under its name in this version of transformers."""
     if "train_sampling_strategy" in kind.__dataclass_fields__:
         return {"train_sampling_strategy": "group_by_length" if grouped else "random"}
     return {"group_by_length": grouped}

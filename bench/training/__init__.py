@@ -1,0 +1,1 @@
+"""Benchmarks of training: speed and memory; each module with a `main` runs as `cd bench && python -m training.NAME`."""
