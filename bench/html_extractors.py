@@ -1,11 +1,11 @@
-"""Compare HTML text extractors on visible words found, other words let in, and speed.
+"""Compare HTML text extractors on visible words found, other words included, and speed.
 
     python bench/html_extractors.py --pages 240
 
 Pages are the shipped corpus texts wrapped in generated templates, so the visible words of each are known: menus,
 price tables, footers, cookie banners, nested lists, entities, inline tags inside words, form fields, image texts,
-unclosed and misnested tags. Scripts, style sheets, templates and comments hold words that nobody sees.
-Every peer is given the title and the description for nothing, so that the body decides.
+unclosed and misnested tags. Scripts, style sheets, templates and comments hold words that no visitor sees.
+Every peer gets the title and the description for free, so that the body decides.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Page:
 
 
 class _Builder:
-    """Writes markup and keeps what a visitor would read."""
+    """Writes markup and keeps what a visitor would see."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -106,7 +106,7 @@ def _shop(page: _Builder, lines: list[str]) -> None:
 
 def _price_table(page: _Builder, lines: list[str]) -> None:
     page.raw("<div class=menu>")
-    page.items(_MENU, "a")  # links without a space between them, kept apart by the style sheet
+    page.items(_MENU, "a")  # links without a space between them, separated by the style sheet
     page.raw("</div><table><thead><tr><th>Product</th><th>Price</th><th>Stock</th></tr></thead>")
     page.visible.append("Product Price Stock")
     for line in lines:
@@ -186,7 +186,7 @@ def _corpus_texts() -> list[str]:
 
 
 def make_pages(count: int, *, seed: int) -> list[Page]:
-    """Draw corpus texts and wrap them, templates in turn."""
+    """Draw corpus texts and wrap them in the templates in turn."""
     rng = random.Random(seed)
     texts = rng.sample(_corpus_texts(), count)
     pages = []
@@ -246,7 +246,7 @@ def _words(text: str) -> Counter[str]:
 
 @dataclass(frozen=True)
 class Figures:
-    """Medians over pages (shares of words), the least recall, unseen words let in, and speed."""
+    """Medians over pages (shares of words), the lowest recall, unseen words included, and speed."""
 
     recall: float
     worst_recall: float
@@ -285,8 +285,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pages", type=int, default=240, help="pages to make, 200 at least (default: 240)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the drawing (default: 0)")
+    parser.add_argument(
+        "--pages", type=int, default=240, help="pages to generate, at least 200 (default: 240)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--repeats", type=int, default=5, help="timed passes over all pages (default: 5)")
     options = parser.parse_args()
     if options.pages < 200 or options.repeats < 1:

@@ -1,1 +1,1 @@
-"""What every other folder builds on: errors, files that are whole or absent, safe display, labels and decisions."""
+"""What every other folder builds on: errors, atomic files, safe display of hostile text, progress, labels and decisions."""

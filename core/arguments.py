@@ -1,4 +1,4 @@
-"""Types for argparse options: each error says what the option takes, where argparse would name a function."""
+"""Types for argparse options: their errors say what the option takes, not the name of a function."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""From window logits to probabilities and decisions: what training measures and what scoring does must be one thing."""
+"""From window logits to probabilities and decisions: shared, so that scoring decides exactly as training measured."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ def pool(logits: Floats, scores: Floats | None) -> Floats:
 def calibrate(logits: ArrayLike, scale: NDArray[np.float64], bias: NDArray[np.float64]) -> Floats:
     """Probabilities sigmoid(scale * logit + bias), float32, of logits (..., K); `scale` and `bias` are (K,)."""
     exponent = np.asarray(logits, dtype=np.float64) * scale + bias
-    # exp only of what is not positive: no overflow, however far out the logit is.
+    # exp takes no positive number here, so no logit can overflow it.
     small = np.exp(-np.abs(exponent))
     probabilities = np.where(exponent >= 0, 1.0, small) / (1.0 + small)
     return probabilities.astype(np.float32)
@@ -35,9 +35,9 @@ def calibrate(logits: ArrayLike, scale: NDArray[np.float64], bias: NDArray[np.fl
 def any_violation(probabilities: ArrayLike) -> NDArray[np.float64]:
     """Probability (...) that some policy is violated, of probabilities (..., K), were the policies independent.
 
-    1 - product(1 - p), as float64. Thresholds are float32: round it before it is compared with one.
+    1 - product(1 - p), in float64. Thresholds are float32: round it to float32 before comparing the two.
     """
-    # In C order a row is summed like a text by itself: training and scoring agree to the bit.
+    # In C order a row sums in the same order as a single text: training and scoring agree to the bit.
     scores = np.minimum(np.asarray(probabilities, dtype=np.float64, order="C"), 1.0 - 1e-12)
     return np.asarray(-np.expm1(np.log1p(-scores).sum(axis=-1)))
 

@@ -1,4 +1,4 @@
-"""Hostile text made safe to show: what would act on a screen, or hide there, becomes something that is seen."""
+"""Hostile text made safe to show: what would act on a screen, or hide there, becomes visible."""
 
 import re
 import reprlib
@@ -12,10 +12,10 @@ _NAMES = {
     "\u202d": "LRO", "\u202e": "RLO", "\u2060": "WJ", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI",
     "\u2069": "PDI", "\ufeff": "BOM", "\ufe0f": "VS16",
 }  # fmt: skip
-# Joiners and the selector of emoji belong in emoji and in some scripts; after a Latin letter they only hide.
+# Joiners and variation selector 16 belong in emoji and in some scripts; after a Latin letter they only hide.
 _JOINERS = "\u200c\u200d\ufe0f"
 _ACTING = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
-# Marks that any script uses, and those of scripts that stack them: text of these needs a few more.
+# Combining marks of any script, and of scripts that stack them and need a few more.
 _MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _SCRIPT_MARKS = (
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8"
@@ -47,7 +47,7 @@ def safe_repr(value: object, *, limit: int = 60) -> str:
 
 
 def visible_pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Pieces of `text` in order, each with whether it is a symbol such as ⟨RLO⟩ that stands for something unseen.
+    """Pieces of `text` in order, each with whether it is a symbol such as ⟨RLO⟩ for something invisible.
 
     Control, bidi and invisible characters, half surrogate pairs and floods of combining marks come out as
     symbols. Line breaks and tabs stay. Markup stays too: whoever renders escapes it.

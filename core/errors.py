@@ -22,7 +22,7 @@ class SettingsError(MerchantGuardError):
 
 
 class RunError(MerchantGuardError):
-    """A run folder is missing something, or does not fit what is asked of it."""
+    """A run folder is missing something, or does not fit the request."""
 
 
 class BundleError(MerchantGuardError):
@@ -30,15 +30,15 @@ class BundleError(MerchantGuardError):
 
 
 class ParityError(MerchantGuardError):
-    """An exported graph does not give the trained model's probabilities."""
+    """An exported graph does not reproduce the trained model's probabilities."""
 
 
 class StorageError(MerchantGuardError):
-    """A file could not be written; nothing half-written is left behind."""
+    """A file could not be written; no partial file is left behind."""
 
 
 class AuditError(MerchantGuardError):
-    """An audit folder is damaged, or does not hold what is asked of it."""
+    """An audit folder is damaged, or does not hold what was requested."""
 
 
 class MissingExtraError(MerchantGuardError, ImportError):

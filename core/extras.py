@@ -1,4 +1,4 @@
-"""One place that knows how to ask for an optional library."""
+"""Importing optional libraries, with an error that says how to install them."""
 
 import importlib
 from types import ModuleType
@@ -16,5 +16,5 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         name = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != name:
-            raise  # the library is there, one of its own needs is not
+            raise  # the library is installed; a library that it needs is not
         raise MissingExtraError(f"`{name}` is required: pip install 'merchantguard[{extra}]'") from error

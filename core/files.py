@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk leaves the old state or the new, never a half."""
+"""Writing files so that a crash, a kill or a full disk leaves the old content or the new, never a mixture."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ def _explain(error: OSError, path: Path) -> StorageError:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed over `path`.
 
-    :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
+    :raises StorageError: if the disk is full or the folder is not writable; `path` is then unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
@@ -55,7 +55,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     An existing folder is replaced only after the new one is complete.
 
-    :raises StorageError: if the disk is full or the place not writable; `path` is then unchanged.
+    :raises StorageError: if the disk is full or the folder is not writable; `path` is then unchanged.
     """
     path = Path(path)
     try:

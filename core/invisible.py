@@ -1,7 +1,7 @@
-"""The characters that nothing is drawn for, in one table; each constant goes between the brackets of a regular expression.
+"""The characters that are never drawn, in one table; each constant goes between the brackets of a regular expression.
 
 Merchants hide words with them. Cleaning drops all of them, near-duplicates are compared without the format characters,
-and what shows a text to people shows a symbol in their place.
+and `display` shows a symbol in place of each.
 """
 
 FORMAT_CHARACTERS = (
@@ -9,19 +9,19 @@ FORMAT_CHARACTERS = (
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
     "\u180e\u200b-\u200d\u2060-\u2065\u206a-\u206f\ufeff"  # spaces and joiners without width
 )
-"""Characters without width that join, part or reorder the ones beside them."""
+"""Characters without width that join, separate or reorder their neighbours."""
 
 FILLERS = "\u115f\u1160\u17b4\u17b5\u3164\uffa0"
-"""Letters without a shape: of Hangul and Khmer."""
+"""Blank letters of Hangul and Khmer."""
 
 VARIATION_SELECTORS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
-"""They choose the shape of the character before them."""
+"""They select a shape of the character before them."""
 
 PLACEHOLDERS = "\ufff9-\ufffc"
-"""Marks of annotations, and of objects that stand in no plain text."""
+"""Marks of annotations and of embedded objects."""
 
 TAGS = "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
-"""Tags, and what else is reserved beside them to be ignored."""
+"""Tag characters, and the rest of the range that is reserved to be ignored."""
 
 INVISIBLE = FORMAT_CHARACTERS + FILLERS + VARIATION_SELECTORS + PLACEHOLDERS + TAGS
-"""All of them. Control characters and line breaks are not: nothing is drawn for them either, but they act."""
+"""All of the above. Control characters and line breaks are not among them: they have effects of their own."""

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, elsewhere a line now and then, as a job's log needs."""
+"""Progress of long work on standard error: a bar on a terminal, a line every half minute in a log."""
 
 import sys
 import time
@@ -31,12 +31,12 @@ def progress(
 ) -> Iterator[Update]:
     """Show the progress of the work in the block, which calls what this yields.
 
-    :param total: units of work in all, None where nobody knows.
-    :param done: units that were finished before, in a run that is resumed.
+    :param total: units of work in all, None if it is not known.
+    :param done: units that an earlier, interrupted run finished.
     :param shown: False shows nothing, e.g. in all processes but one.
     :param keep: leave the finished bar on the terminal.
     :param stream: where to; standard error by default.
-    :param clock: seconds from any moment.
+    :param clock: seconds since any fixed time.
     """
     stream = stream or sys.stderr
     if not shown:
@@ -49,7 +49,7 @@ def progress(
 
 
 class _Lines:
-    """Writes a line when the last one, or the beginning, is `SECONDS` ago."""
+    """Writes a line at most every `SECONDS`."""
 
     def __init__(
         self, description: str, total: int | None, done: int, stream: TextIO, clock: Callable[[], float]

@@ -1,4 +1,4 @@
-"""Cutting a text into passages: what evidence is made of, and what training takes from compliant records."""
+"""Cutting a text into passages: the units of evidence, and short training texts from compliant records."""
 
 import re
 from itertools import pairwise
@@ -15,8 +15,8 @@ def split_passages(
     """Character ranges (start, end) of the sentences, lines and list entries of `text`, in order.
 
     They do not overlap and have no white space at their ends. One of fewer than `shortest` characters is
-    joined to the one after it in its line; one of more than `longest` is cut at a clause, else at white space, else
-    anywhere. A text that would give more than `most` gets longer ones. The work grows as the text does.
+    joined to the next one on its line; one of more than `longest` is cut at a clause, else at white space, else
+    anywhere. A text that would give more than `most` gets longer ones. The time is linear in the length.
     """
     longest = max(longest, -(-2 * len(text) // most))
     cuts = [0, *(match.end() for match in _ENDS.finditer(text)), len(text)]

@@ -1,7 +1,7 @@
 """The records that are shipped with the package: the corpus, and the phrasebook, whose short texts teach the words of a trade.
 
 Phrases are only trained on, never held out. The shipped ones are labelled by the shipped taxonomy; under another one
-they say something only of the policies that are worded alike in both.
+they are labelled only for the policies that both define in the same words.
 
 `python -m merchantguard.data.shipped` prints the counts that the corpus's README gives.
 """
@@ -18,13 +18,13 @@ from .records.record import Record
 from .taxonomy import Taxonomy, load_taxonomy
 
 SHIPPED = "shipped"
-"""Names the shipped phrasebook where files are named."""
+"""Stands for the shipped phrasebook in a list of files."""
 
 
 def corpus_paths() -> list[Path]:
     """Return the files of the shipped corpus, in order.
 
-    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
+    :raises RecordError: if they are not installed as files, as in a zip archive.
     """
     return _shipped_files("corpus")
 
@@ -32,7 +32,7 @@ def corpus_paths() -> list[Path]:
 def _shipped_files(name: str) -> list[Path]:
     """The record files of `data/NAME/`, in order.
 
-    :raises RecordError: if they are not there as files, as in an installation from inside a zip archive.
+    :raises RecordError: if they are not installed as files, as in a zip archive.
     """
     folder = files(f"merchantguard.data.{name}")
     paths = [Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".jsonl")]
@@ -67,7 +67,7 @@ def phrase_files(entries: Sequence[str]) -> list[Path]:
 
 
 def _carried_over(phrase: Record, shipped: Taxonomy, taxonomy: Taxonomy) -> Record | None:
-    """The phrase under another taxonomy; None where it says nothing of that one's policies."""
+    """The phrase under another taxonomy; None if it has no label for any policy there."""
     same = {policy.id for policy in shipped.policies if policy in taxonomy.policies}
     known = same - set(phrase.unknown)
     if not known:

@@ -1,4 +1,4 @@
-"""The taxonomy: which policies a merchant's text is read for, in the order of the model's outputs."""
+"""The taxonomy: the policies that a merchant's text is checked for, in the order of the model's outputs."""
 
 import difflib
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ class Taxonomy:
             raise TaxonomyError(self.explain_unknown(policy_id)) from None
 
     def explain_unknown(self, policy_id: str) -> str:
-        """Say that `policy_id` is not a policy here, and which one may have been meant."""
+        """Say that `policy_id` is not a policy here, and suggest the one that may have been meant."""
         close = difflib.get_close_matches(policy_id[:100], self.ids, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(self.ids)}"
         return f"{safe_repr(policy_id)} is not a policy of the taxonomy; {hint}"
@@ -100,7 +100,7 @@ def load_taxonomy(path: Path | None = None) -> Taxonomy:
     :raises TaxonomyError: with the file's name and every fault in it.
     """
     require("pydantic", "cli")
-    # Scoring reads records without a taxonomy: it must not pay for what only a taxonomy's file needs.
+    # Imported here, because scoring must not load pydantic and YAML.
     from .taxonomy_file import parse_taxonomy
 
     if path is None:

@@ -30,7 +30,7 @@ class _File(_Part):
     policies: Annotated[list[_PolicyEntry], Field(min_length=1)]
 
 
-# What a value should have been, by pydantic's type of the error.
+# What a value must be, by pydantic's type of error.
 _WANTED = {
     "string_type": "text (quote it)",
     "string_too_short": "text",
@@ -77,7 +77,7 @@ def _read_yaml(content: bytes, *, source: str) -> tuple[Any, list[str]]:
 
 
 def _repeated_keys(node: Any, *, seen: set[int]) -> Iterator[str]:
-    """Yield a fault for each key given twice in one mapping: YAML would keep the last and say nothing."""
+    """Yield a fault for each key given twice in one mapping: YAML would silently keep the last."""
     if node is None or id(node) in seen:
         return
     seen.add(id(node))
@@ -105,7 +105,7 @@ def _repeated_ids(value: Any) -> Iterator[str]:
 
 
 def _explain(error: Mapping[str, Any]) -> str:
-    """One fault in words: where, what is there, and what should be there."""
+    """One fault in words: the place, the value, and what it must be."""
     location, kind, value = error["loc"], error["type"], error["input"]
     parts = [f"[{part + 1}]" if spot == 1 else f".{part!s:.60}" for spot, part in enumerate(location)]
     place = visible("".join(parts).removeprefix(".")) or "top level"

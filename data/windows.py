@@ -1,4 +1,4 @@
-"""Cutting clean text into overlapping windows of tokens, the same way in training and in serving."""
+"""Cutting clean text into overlapping windows of tokens, in the same way for training and for scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tokenizers import Encoding, Tokenizer
 
 from ..core.errors import MerchantGuardError, SettingsError
 
-# Prose has four to five characters a token; what lies beyond sixteen is cut off before it costs anything.
+# Prose has four to five characters a token; text beyond sixteen is cut before it costs anything.
 _CHARACTERS_PER_TOKEN = 16
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|padding|>", "<|pad|>")
 
@@ -36,20 +36,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The windows of one text in reading order, at least one; `truncated` says that some text is in none."""
+    """The windows of one text in reading order, at least one; `truncated` says that some of the text is in none."""
 
     windows: list[Window]
     truncated: bool
 
 
 class WindowTokenizer:
-    """Turns text into windows; safe to use from several threads, because nothing is set after it is made.
+    """Turns text into windows; safe to use from several threads, because nothing changes after construction.
 
-    :param tokenizer: left as it is; its own truncation and padding settings are not used.
-    :param window_tokens: most tokens of a window, special tokens counted.
+    :param tokenizer: not changed; its own truncation and padding settings are not used.
+    :param window_tokens: most tokens of a window, including special ones.
     :param stride_tokens: tokens that a window shares with the one before it.
     :param max_windows: most windows of a text; the rest of the text is not read.
-    :raises SettingsError: if the numbers do not fit one another.
+    :raises SettingsError: if the numbers do not fit together.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class WindowTokenizer:
         elif not 0 <= stride_tokens < window_tokens - special:
             faults.append(
                 f"stride_tokens is {stride_tokens}: must be 0 to {window_tokens - special - 1}, "
-                f"so that each of the windows of {window_tokens} tokens goes forward"
+                f"so that each window of {window_tokens} tokens moves forward"
             )
         if max_windows < 1:
             faults.append(f"max_windows is {max_windows}: must be at least 1")
@@ -83,11 +83,11 @@ class WindowTokenizer:
         """Read a `tokenizer.json`.
 
         :raises MerchantGuardError: if the file is missing or is not a tokenizer.
-        :raises SettingsError: if the numbers do not fit one another.
+        :raises SettingsError: if the numbers do not fit together.
         """
         try:
             tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises plain Exception for every fault of the content
+        except Exception as error:  # the library raises plain Exception for any fault in the content
             raise MerchantGuardError(f"{path}: cannot be read as a tokenizer.json ({error})") from error
         return cls(
             tokenizer, window_tokens=window_tokens, stride_tokens=stride_tokens, max_windows=max_windows
@@ -134,13 +134,13 @@ def _private_copy(tokenizer: Tokenizer) -> Tokenizer:
     private = Tokenizer.from_str(tokenizer.to_str())
     private.no_padding()
     private.no_truncation()
-    # A merchant who writes "[SEP]" has written six characters, not a control token.
+    # "[SEP]" in a merchant's text is five characters, not a control token.
     private.encode_special_tokens = True
     return private
 
 
 def _pad_id(tokenizer: Tokenizer) -> int:
-    """The id to pad with; 0 where the tokenizer names none, since padding is masked whatever its id."""
+    """The id to pad with; 0 if the tokenizer names none, since padding is masked."""
     if tokenizer.padding is not None:
         return int(tokenizer.padding["pad_id"])
     known = (tokenizer.token_to_id(token) for token in _PAD_TOKENS)

@@ -1,4 +1,4 @@
-"""The light path is a promise: scoring needs numpy, onnxruntime and tokenizers, and every package is shipped."""
+"""Scoring needs only numpy, onnxruntime and tokenizers; and every package is shipped."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_every_package_on_disk_is_listed_in_pyproject() -> None:
             on_disk.add(".".join([package, *path.parent.relative_to(root).parts]))
     on_disk |= {"merchantguard", "merchantguard.configs"}
     assert set(settings["packages"]) == on_disk
-    # setuptools maps each package by itself: one that is listed but not mapped would not be found.
+    # setuptools maps each package separately: one that is listed but not mapped is not found.
     assert set(folders) == on_disk
 
 

@@ -1,7 +1,7 @@
-"""Disguised copies of training passages: words broken, misspelt or spelt by ear, as merchants do who fear a filter.
+"""Disguised copies of training passages: words broken, misspelt or spelt phonetically, as merchants write to get past a filter.
 
-What cleaning undoes (`text.py`) needs no training; this is for the rest. Copies are made of passages, which are
-short, and of compliant ones as well: a broken word must not be a sign of a violation by itself.
+Cleaning undoes some disguises (`cleaning/text.py`); training on copies covers the rest. Compliant passages are copied as
+well as violating ones: a broken word must not be a sign of a violation by itself.
 """
 
 import random
@@ -44,7 +44,7 @@ def _broken(word: str, draw: random.Random) -> str:
 
 
 def _set_apart(word: str, draw: random.Random) -> str:
-    """Apart but for a pair or so: what stands apart wholly, cleaning reads."""
+    """Letters set apart except for the first few: cleaning reads words whose letters are all set apart."""
     place = draw.randint(1, len(word) - 1)
     separator = draw.choice(_SEPARATORS)
     return separator.join([*word[:place], word[place:]])
@@ -97,7 +97,7 @@ def disguised_copies(
     """`per_record` copies of each record with disguised words, its labels kept; the same for the same seed."""
     made = []
     for record in records:
-        # Seeded by the record too: its copies stay the same whatever other records there are.
+        # Seeded by the record too: its copies do not depend on the other records.
         draw = random.Random(f"{seed} {record.id}")
         for number in range(per_record):
             text = disguise(record.text, draw, share=share)

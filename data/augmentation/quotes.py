@@ -1,7 +1,7 @@
 """Training records made of passages: what reviewers quoted as evidence, and passages of compliant records.
 
-A label speaks of a whole page; the quote says which line of it. Trained on both, the model reads listings and titles as
-short as a quote, and finds the line again when it has to show its evidence.
+A label applies to a whole page; the quote says which line shows it. A model trained on both can read listings and titles
+as short as a quote, and finds that line when it has to show evidence.
 """
 
 import random
@@ -11,15 +11,15 @@ from dataclasses import replace
 from ..passages import split_passages
 from ..records.record import Record
 
-# Shorter ones ("Home", "About us") say nothing.
+# Shorter ones ("Home", "About us") carry no information.
 _SHORTEST = 20
 
 
 def quote_records(records: Sequence[Record]) -> list[Record]:
     """One record for each distinct quote of each record, labelled with the policies it was quoted for.
 
-    The record's other policies are unknown in it: the quote may or may not show them too. All that holds of
-    no part of the record holds of no quote.
+    The record's other labels are unknown in the quote, which may or may not show them. A policy that the
+    record does not violate is not violated by its quotes either.
     """
     made = []
     for record in records:
@@ -40,7 +40,7 @@ def compliant_passages(records: Sequence[Record], *, per_record: int, seed: int)
         if record.labels or record.unknown:
             continue
         ranges = [(a, b) for a, b in split_passages(record.text) if b - a >= _SHORTEST]
-        # Seeded by the record too: its passages stay the same whatever other records there are.
+        # Seeded by the record too: its passages do not depend on the other records.
         drawn = random.Random(f"{seed} {record.id}").sample(ranges, min(per_record, len(ranges)))
         for number, (start, end) in enumerate(drawn):
             made.append(_part(record, f"passage-{number}", record.text[start:end], (), ()))

@@ -1,4 +1,4 @@
-"""What cleaning knows of single characters: what is drawn for them, and what they look like."""
+"""What cleaning knows about single characters: what is drawn for them, and which letters they resemble."""
 
 import json
 import re
@@ -20,14 +20,14 @@ Spans = tuple[Codes, Positions, Positions]
 SPACE, NEWLINE = 0x20, 0x0A
 _LINE_BREAKS = frozenset("\n\r\v\f\x85\u2028\u2029")
 _DROPPED_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Me"))
-# Some of these have the categories of letters, marks and symbols.
+# Their categories do not give them all away: some are letters, marks and symbols.
 _INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _ACCENTS_USED_AS_APOSTROPHES = frozenset("\u00b4\u0384\u1ffd")
-# One character of 10 MB must not become 18: longer compatibility forms stay as they are.
+# One character of 10 MB must not become 18: longer compatibility forms are kept as written.
 _LONGEST_EXPANSION = 4
 
-SIMPLE, DROPPED, EXPANDED, JOINING = 1, 2, 3, 4  # kinds of a code point; 0: not looked at yet
-NOT_IN_WORD, DIGIT, MARK, OTHER, LATIN = 1, 2, 3, 4, 5  # roles in a word; 0: not looked at yet
+SIMPLE, DROPPED, EXPANDED, JOINING = 1, 2, 3, 4  # kinds of a code point; 0: not computed yet
+NOT_IN_WORD, DIGIT, MARK, OTHER, LATIN = 1, 2, 3, 4, 5  # roles in a word; 0: not computed yet
 _IMITATED_BY = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "LISU", "COPTIC", "CANADIAN")
 ROLES = {"LATIN": LATIN} | {script: LATIN + 1 + i for i, script in enumerate(_IMITATED_BY)}
 
@@ -43,7 +43,7 @@ def _confusables() -> dict[str, dict[str, str]]:
 
 
 def expand(character: str) -> str:
-    """What one character becomes before it meets its neighbours."""
+    """What one character becomes, apart from its neighbours."""
     if character in _LINE_BREAKS:
         return "\n"
     if character in "\t\u2800":  # U+2800 is a Braille cell without a dot
@@ -73,9 +73,10 @@ def _joins_backwards(character: str) -> bool:
 
 
 class _Characters:
-    """Properties of code points, worked out when first met.
+    """Properties of code points, computed at first use.
 
-    Threads may work out the same one at once: they write the same values, and the one that says "known" last.
+    Two threads may compute the same one at once: they write equal values, and the kind or role, which says that the
+    others are there, last.
     """
 
     def __init__(self) -> None:

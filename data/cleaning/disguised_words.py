@@ -1,7 +1,6 @@
-"""Reading words that are spelt to escape notice: letters set apart ("v a p e"), digits and signs for letters ("v4pe").
+"""Decoding words spelt to escape notice: letters set apart ("v a p e"), digits and signs for letters ("v4pe").
 
-Only what can hardly be meant otherwise is changed, and only in ASCII; look-alikes of other scripts are folded before
-(`lookalikes.py`). Sizes, doses, model numbers, addresses, file types and short abbreviations stay as they are.
+Only clear cases are changed, and only in ASCII; look-alikes of other scripts are folded before (`lookalikes.py`). Sizes, doses, model numbers, addresses, file types and short abbreviations are kept.
 """
 
 import re
@@ -13,39 +12,39 @@ from .characters import Codes, Mask, Positions, Spans
 from .spelling import decode_ones, find_split_words, is_word
 
 _LETTERS = str.maketrans("0345789@$!", "oeastbgasi")
-# A "1" is an l before a vowel at the start, between vowels and after letters that l follows, after a vowel but for "in";
-# else an i.
+# A "1" is an l before a vowel at the start, between vowels after letters that l often follows, and after a
+# vowel except in "in"; otherwise it is an i.
 _ONE_IS_L = re.compile(
     r"(?:(?<![a-z])|(?<=[aeiou]))1(?=[aeiouy])|(?<=[bcfgkp])1(?=[aeiou])|(?<=[aeu])1(?![aeioun])",
     re.IGNORECASE,
 )
-# Four or more single characters with one and the same separator between them.
+# Four or more single characters with the same separator between them.
 _SET_APART = re.compile(
     r"(?<![^\W_])[A-Za-z0-9@$]([ .\-_*/|~])[A-Za-z0-9@$](?:\1[A-Za-z0-9@$]){2,}(?![^\W_])"
 )
 _LETTERS_SET_APART = 3
-# A letter and a stand-in: what a word must hold to be looked at.
+# A letter next to a digit or sign that can stand for one: other words are not looked at.
 _STAND_IN = re.compile(r"[A-Za-z][01345789@$!]|[01345789@$!][A-Za-z]")
 _WORD = re.compile(r"(?:[A-Za-z0-9@$]|(?<=[a-z0-9@$])!(?=[a-z0-9@$])){4,}")
 _INNER = re.compile(r"(?<=[A-Za-z])[01345789@$!]{1,4}(?=[A-Za-z])")
 _SIGN = re.compile(r"[@$!]")
-# Digits that stand for no letter, five in a row, a model or a plural ("MP3s"), a number set off by "!".
+# Digits that stand for no letter, five of them in a row, a model or a plural ("MP3s"), a number set off by "!".
 _NO_LETTERS = re.compile(r"[26]|[0-9@$!]{5}|![0-9]{2}")
 _NO_WORD = re.compile(r"[26]|[0-9@$!]{5}|^[A-Za-z]+[0-9]+s?$|![0-9]{2}")
-# With one digit or "@" at one end and no more: "5tier", "model5", "@live".
+# A single digit or "@", at one end: "5tier", "model5", "@live".
 _ONE_AT_AN_END = re.compile(r"^(?:[0-9@][A-Za-z]+|[A-Za-z]+[0-9@!])$")
-# What may be a size, a price or a model unless there are stand-ins in other places too: "10x50mm", "US$5off", "X4070Ti".
+# A size, a price or a model, unless other places hold stand-ins too: "10x50mm", "US$5off", "X4070Ti".
 _NUMBER = re.compile(r"^[0-9]|\$[0-9]|[0-9]{3}")
 _ADDRESS = re.compile(r"@[A-Za-z0-9-]*\.[A-Za-z]")
 
 
 def may_be_disguised(text: str) -> bool:
-    """Whether `read_disguised` has anything to look at in `text`."""
+    """Whether `text` holds anything that `read_disguised` might change."""
     return bool(_STAND_IN.search(text) or _SET_APART.search(text) or find_split_words(text))
 
 
 def read_disguised(codes: Codes, starts: Positions, ends: Positions) -> tuple[Spans, bool]:
-    """The text with such words as they are read, and whether any was there."""
+    """The text with disguised words decoded, and whether there were any."""
     text = _decode(codes)
     kept = np.arange(codes.size)
     if _SET_APART.search(text):
@@ -87,7 +86,7 @@ def _with_letters(text: str) -> Codes:
 
 
 def _reading(word: str) -> str | None:
-    """What the word is read as: a word of the list, else by the look of it; None if nothing stands for letters."""
+    """What the word stands for: a word of the list, else letter by letter; None if nothing in it stands for a letter."""
     if word.isalpha():
         return None
     letters = word.translate(_LETTERS)
@@ -99,7 +98,7 @@ def _reading(word: str) -> str | None:
 
 
 def _counts(word: str) -> bool:
-    """Whether a digit or sign at one end is all that is no letter, and the rest is a word."""
+    """Whether the rest is a word once a digit or sign at one end is taken off."""
     return _ONE_AT_AN_END.search(word) is not None and is_word(word.strip("0123456789@!"))
 
 
@@ -110,7 +109,7 @@ def _is_disguised(word: str) -> bool:
     if _NUMBER.search(word) and len(inner) < 2:
         return False
     letters = sum(map(str.isalpha, word))
-    # "A1B2" is a code: a disguise has more letters, or signs that codes do not have.
+    # "A1B2" is a code: a disguise has more letters, or signs that codes do not use.
     return letters >= 3 or (2 * letters >= len(word) and word != word.upper()) or bool(_SIGN.search(word))
 
 

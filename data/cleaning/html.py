@@ -2,13 +2,13 @@
 
 Why Resiliparse: `python bench/html_extractors.py` measured the share of visible words found (median over 240 pages):
 Resiliparse as used here 1.000, selectolax 0.975 with a separator and 0.851 without one, trafilatura 0.884 to 0.907.
-Article extractors (trafilatura) throw away menus, prices and footers, where violations hide. selectolax is the
-fastest (65 MB/s, ours 9), but with a separator it breaks a word wherever an inline tag stands in it
-(`va<b>pe</b>`), without one it glues cells together; 100,000 nested elements took it 20 seconds, Resiliparse 0.1.
+Article extractors (trafilatura) drop menus, prices and footers, where violations hide. selectolax is the
+fastest (65 MB/s, ours 9), but with a separator it breaks words at inline tags (`va<b>pe</b>`) and without one it
+joins table cells; it took 20 seconds for 100,000 nested elements, Resiliparse 0.1.
 
-Hidden elements are kept, but for a few letters hidden inside a word. Style sheets and scripts that are not here decide what is seen: tabs, menus and age gates
-start hidden and are shown on a click, while other text is shown and then hidden. A reader of one page cannot
-tell, and for a policy check the text that a merchant hides matters at least as much.
+Hidden elements are kept, except for a few letters hidden inside a word. Style sheets and scripts that we do not have decide
+what is seen: tabs, menus and age gates start hidden and appear on a click, other text appears and is then hidden. The
+page alone does not tell, and for a policy check the text that a merchant hides matters at least as much.
 """
 
 import re
@@ -18,16 +18,16 @@ from ...core.extras import require
 
 # Longer pages are cut here before parsing: text of that size fills more windows than any scorer reads.
 MOST_CHARACTERS = 5_000_000
-_MOST_ATTRIBUTES = 1_000  # of meta and placeholder texts, each cut as well: they are lines, not documents
+_MOST_ATTRIBUTES = 1_000  # meta and placeholder texts; each is cut as well: they are lines, not documents
 _MOST_ATTRIBUTE_CHARACTERS = 2_000
 
 # Resiliparse writes these inline without a gap; a browser draws them as boxes of their own.
-# Links that touch are a menu kept apart by its style sheet.
+# Links that touch are a menu whose style sheet separates them.
 _BOXES = re.compile(
     r"(?<=</a>)<(?=a\b)|<(?=/?(?:button|canvas|iframe|img|input|label|object|optgroup|option|select|summary|textarea|video)\b)",
     re.IGNORECASE,
 )
-# Letters that no reader sees in the middle of a word that he does: `va<span style="display:none">x</span>pe`.
+# Letters hidden in the middle of a visible word: `va<span style="display:none">x</span>pe`.
 _HIDDEN_IN_WORD = re.compile(
     r"(?<=\w)<(span|i|b|em|strong|font|small|sub|sup|s|u)\b[^<>]{0,200}?"
     r"(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d])|\shidden\b)"
@@ -42,9 +42,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def html_to_text(html: str) -> str:
     """Text of a page: title, description, the body in reading order, placeholders of text areas.
 
-    Block elements and table rows stand on lines of their own, inline tags leave words whole. Script, style,
+    Block elements and table rows get their own lines; inline tags do not split words. Script, style,
     template and comments are left out; the texts of images (`alt`), of buttons and of fields are kept. Any string
-    will do, however malformed; what lies beyond `MOST_CHARACTERS` is not read. The result is not cleaned:
+    is accepted, however malformed; text beyond `MOST_CHARACTERS` is not read. The result is not cleaned:
     see `text.clean`.
 
     :raises MissingExtraError: if Resiliparse is not installed.

@@ -6,11 +6,11 @@ import numpy.typing as npt
 from .characters import DIGIT, LATIN, MARK, OTHER, ROLES, Codes, Mask, Positions, Spans, characters
 
 _BIT_OF_ROLE = np.array([0] * LATIN + [1 << i for i in range(len(ROLES))], np.uint8)
-_FIRST_IMITATOR = 0x370  # no look-alike that depends on its word stands before the Greek block
+_FIRST_IMITATOR = 0x370  # look-alikes that depend on their word start at the Greek block
 
 
 def fold_lookalikes(codes: Codes, starts: Positions, ends: Positions) -> Spans:
-    """Turn letters that imitate Latin ones into those, in the words where they do."""
+    """Replace letters that imitate Latin ones, in the words where they do."""
     if not codes.size or codes.max() < _FIRST_IMITATOR:
         return codes, starts, ends
     table = characters()
@@ -40,10 +40,10 @@ def _words_to_fold(roles: npt.NDArray[np.uint8], exact: Mask, alike: Mask, first
     letters, latin, foreign = total(roles >= OTHER), total(roles == LATIN), total(roles > LATIN)
     exacts, alikes = total(exact), total(alike)
     scripts = np.bitwise_or.reduceat(_BIT_OF_ROLE[roles], first)
-    # A few letters without a look-alike do not save a disguised word; many are a compound such as USB + noun.
+    # A disguised word may hold a few letters without a look-alike; with many it is a compound such as USB + noun.
     mixed = (scripts & (scripts - 1) > 0) & (alikes > 0) & (4 * (foreign - alikes) <= letters)
     whole = ~mixed & (exacts == letters) & (letters > 0)
-    # A Greek letter by itself is a unit or a part of a chemical's name.
+    # A single Greek letter is a unit or a part of a chemical's name.
     whole &= (letters > 1) | (total(roles == ROLES["GREEK"]) == 0)
     imitations = int(letters[whole].sum())
     honest = int(foreign[~mixed].sum()) - imitations
@@ -52,7 +52,7 @@ def _words_to_fold(roles: npt.NDArray[np.uint8], exact: Mask, alike: Mask, first
 
 
 def _drop_marks_of(folded: Mask, marks: Mask, codes: Codes, starts: Positions, ends: Positions) -> Spans:
-    """Drop marks that stand on a folded letter: they belong to the disguise, and might compose with the new one."""
+    """Drop marks on a folded letter: they belong to the disguise, and might compose with the new letter."""
     if not marks.any():
         return codes, starts, ends
     base = np.maximum.accumulate(np.where(marks, 0, np.arange(marks.size)))

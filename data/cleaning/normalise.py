@@ -8,14 +8,14 @@ import numpy.typing as npt
 
 from .characters import DROPPED, JOINING, NEWLINE, SIMPLE, Codes, Positions, Spans, characters, expand
 
-_GENERAL_MARKS_KEPT = 2  # marks of any script, the stuff of Zalgo text
-_MARKS_KEPT = 6  # scripts of their own need more: Burmese stacks four, pointed Hebrew three
-_CLUSTER_READ = 32  # characters of one combining sequence looked at; normalising is quadratic in them
+_GENERAL_MARKS_KEPT = 2  # marks of any script, as in Zalgo text
+_MARKS_KEPT = 6  # some scripts need more: Burmese stacks four, pointed Hebrew three
+_CLUSTER_READ = 32  # characters read of one combining sequence; normalising is quadratic in them
 _CLUSTERS_AT_ONCE = 1 << 16  # bounds the Python objects alive at a time
 
 
 def normalise(codes: Codes) -> Spans:
-    """Drop what is not seen, apply NFKC, cap marks."""
+    """Drop invisible characters, apply NFKC, cap combining marks."""
     kinds = characters().kinds(codes)
     keep = kinds != DROPPED
     keep[:-1] &= (codes[:-1] != 0x0D) | (codes[1:] != NEWLINE)
@@ -59,7 +59,7 @@ def _compose_clusters(text: str, first: Positions, after: Positions) -> tuple[st
 
 @lru_cache(maxsize=1 << 16)
 def _compose_cluster(cluster: str) -> str:
-    """Compose one character and those that join it; marks beyond the cap, or with nothing below, are dropped."""
+    """Compose one character and those that join it; marks beyond the cap, or without a base, are dropped."""
     text = unicodedata.normalize("NFC", "".join(map(expand, cluster)))
     kept: list[str] = []
     general = marks = _MARKS_KEPT
@@ -70,7 +70,7 @@ def _compose_cluster(cluster: str) -> str:
             continue
         marks += 1
         general += unicodedata.name(character, "").startswith("COMBINING")
-        # Once over the cap nothing more is taken: a gap could let the marks after it compose.
+        # Over the cap all further marks go: after a gap, later marks could compose.
         if general > _GENERAL_MARKS_KEPT or marks > _MARKS_KEPT:
             general = marks = _MARKS_KEPT
             continue

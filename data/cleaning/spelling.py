@@ -1,8 +1,8 @@
-"""Broken words made whole by a list of words: "fent anyl", "gam-bling", "p1ll5".
+"""Joining broken words with the help of a word list: "fent anyl", "gam-bling", "p1ll5".
 
-Pieces with one and the same sign between them become a word if the list (`words.txt`, made by `word_list.py`) knows it
-and does not know one of the pieces, or if no writer puts that sign between two words. What the list does not have stays as
-it is: names, and most words of other languages.
+Pieces with the same separator between them become a word if the list (`words.txt`, made by `word_list.py`) has the word
+and lacks one of the pieces, or if nobody writes that separator between two words. What the list lacks is kept as
+written: names, and most words of other languages.
 """
 
 import itertools
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
-# Whole words of one to three letters, of English and its neighbours: "de al" is no deal.
+# Words of one to three letters, of English and related languages: "de al" does not become "deal".
 _SHORT = (
     "a i o u y am an as at be by do go he if in is it me my no of oh ok on or so to uk up us we tv vs ad id mr ms pm "
     "pc cd al au ce da de del di du dos das den der des die ein el em en es et eu il im ist ja je la las le les lo los "
     "lui ma mi mit na ne nel nos ou par per por que qui se ses si sin son su sur te tu um un una und une vi von zu"
 )
-# What may stand before and after a piece; an apostrophe, a digit, a sign for a letter or a mark belongs to a word.
+# What may come before and after a piece; an apostrophe, a digit, a sign for a letter or a mark belongs to the word.
 _EDGE = r"\s\"#%&()*+,\-./:;<=>?\[\]^_`{|}~\u2010-\u2015\u201c-\u201f\u2022\u2026"
 _PIECE = re.compile(rf"(?<![^{_EDGE}])[^\W\d_]+(?![^{_EDGE}!]|![^\W_])")
 _SEPARATORS = frozenset(" -~/+,.*_|")
-# Between two words, nobody writes one of these that makes another word of them.
+# Nobody writes one of these between two words that would join into another word.
 _NEVER_BETWEEN_WORDS = frozenset("~+*_|,/")
 _MOST_PIECES = 4
 _SHORTEST, _LONGEST = 4, 24
-# Junk of millions of pieces is no merchant's text: it must not cost minutes.
+# Millions of pieces are junk, not a merchant's text: they must not take minutes.
 _MOST_PIECES_READ = 100_000
 _MOST_ONES = 3
 
@@ -43,7 +43,7 @@ def is_word(word: str) -> bool:
 
 
 def find_split_words(text: str) -> list[int]:
-    """Positions of the characters of `text` that break a word in pieces; of words that overlap the longest counts."""
+    """Positions of the characters of `text` that split a word; where candidate words overlap, the longest is taken."""
     pieces = [match.span() for match in itertools.islice(_PIECE.finditer(text), _MOST_PIECES_READ)]
     known = known_words()
     strange = [text[start:end].lower() not in known for start, end in pieces]

@@ -1,12 +1,12 @@
-"""Cleaning merchant text, the same way in training and in serving, with a map back to what was written.
+"""Cleaning merchant text, the same way in training and in serving, with a map back to the original.
 
-Steps: invisible and control characters out; Unicode NFKC (UAX #15); floods of combining marks capped;
-letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); words in disguise read
-("v4pe", "v a p e", "va-pe"); white space collapsed. Cleaning clean text changes nothing: the steps are repeated until no word is
-read any more.
+Steps: invisible and control characters removed; Unicode NFKC (UAX #15); floods of combining marks capped;
+letters that imitate Latin ones folded to Latin (after the idea of the confusables of UTS #39); disguised words decoded
+("v4pe", "v a p e", "va-pe"); white space collapsed. Cleaning clean text changes nothing: the steps are repeated until no word
+changes any more.
 
-Real text in another script stays as it is: a look-alike is folded only in a word that mixes scripts, or in
-a word made of look-alikes alone when the text is mostly Latin and holds little else of such scripts.
+Real text in another script is kept: a look-alike is folded only in a word that mixes scripts, or in
+a word that is all look-alikes when the text is mostly Latin and holds little else of such scripts.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from .disguised_words import may_be_disguised, read_disguised
 from .lookalikes import fold_lookalikes
 from .normalise import normalise
 
-# Raised whenever the same text could come out differently; a bundle states the one it was trained with.
+# Raised whenever the result for some text changes; a bundle states the version it was trained with.
 CLEANING_VERSION = 3
-# Each round reads words that the one before could not; text that needs more is not written by people.
+# Each round decodes words that the one before could not; people do not write text that needs more.
 _ROUNDS = 8
 
 _UNTIDY_ASCII = ("  ", " \n", "\n ", "\n\n\n")
@@ -52,9 +52,9 @@ class CleanText:
 
 
 def clean(raw: str) -> CleanText:
-    """Clean `raw` and keep the way back to it.
+    """Clean `raw` and keep the map back to it.
 
-    Any `str` will do, lone surrogates included. ASCII costs a scan, or some numpy passes where it is untidy.
+    Any `str` is accepted, lone surrogates included. Tidy ASCII costs one scan, untidy ASCII some numpy passes.
     """
     if raw.isascii():
         if _is_tidy_ascii(raw):
@@ -69,11 +69,11 @@ def clean(raw: str) -> CleanText:
 
 
 def _read_letters(spans: Spans) -> Spans:
-    """Fold look-alikes, read disguised words, collapse white space: again as long as a word was read, since what it
-    became may decide on its neighbours."""
+    """Fold look-alikes, decode disguised words, collapse white space; again as long as a word changed, since the new
+    word may affect its neighbours."""
     for _ in range(_ROUNDS):
         near, some_near = read_disguised(*fold_lookalikes(*spans))
-        # Wide gaps between letters are single ones only after this.
+        # Only after this are wide gaps between letters single spaces.
         spans = _collapse_white_space(*near)
         if not some_near and spans[0].size == near[0].size and np.array_equal(spans[0], near[0]):
             break
@@ -84,7 +84,7 @@ def _read_letters(spans: Spans) -> Spans:
 
 
 def _is_tidy_ascii(raw: str) -> bool:
-    """Whether cleaning would change nothing, by scans in C: a regular expression costs ten times as much."""
+    """Whether cleaning would change nothing, by scans in C: regular expressions cost ten times as much."""
     if raw != raw.strip(" \n") or not raw.replace("\n", "").isprintable():
         return False
     return not any(run in raw for run in _UNTIDY_ASCII) and not may_be_disguised(raw)

@@ -1,9 +1,9 @@
-"""Makes `words.txt`, the words that cleaning knows when it reads broken spelling (`spelling.py`).
+"""Makes `words.txt`, the words that cleaning uses to join broken ones (`spelling.py`).
 
-    python -m merchantguard.data.cleaning.word_list vocab.txt american-english british-english > data/words.txt
+    python -m merchantguard.data.cleaning.word_list vocab.txt american-english british-english > data/cleaning/words.txt
 
-The first file is a vocabulary of word pieces (MiniLM's, Apache-2.0): its whole words are the common ones. Those of
-the others (SCOWL, as Debian's wamerican and wbritish have it; notice in NOTICE) and of the shipped corpus are known besides.
+The first file is a vocabulary of word pieces (MiniLM's, Apache-2.0): its whole words are the common ones. The
+list also has those of the other files (SCOWL, as in Debian's wamerican and wbritish; notice in NOTICE) and of the shipped corpus.
 """
 
 import re
@@ -16,12 +16,12 @@ from ..shipped import corpus_paths
 
 _PLAIN = re.compile(r"[a-z]{3,}")
 _IN_TEXT = re.compile(r"(?<![^\W_])[A-Za-z]{4,}(?![^\W_])")
-# What the corpus says once may be a slip or a name.
+# A word that the corpus has only once may be a typo or a name.
 _LEAST_COUNT = 2
 
 
 def word_list(vocabulary: Path, dictionaries: list[Path]) -> str:
-    """The content of `words.txt`: common words, an empty line, the other known ones; sorted, one a line."""
+    """The content of `words.txt`: common words, an empty line, the others; sorted, one a line."""
     common = {word for word in _lines(vocabulary) if _PLAIN.fullmatch(word)}
     known = {word.lower() for path in dictionaries for word in _lines(path)}
     counts = Counter(

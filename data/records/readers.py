@@ -1,4 +1,4 @@
-"""Records out of data files; every row that breaks the contract is named, counted and kept aside."""
+"""Records from data files; every row that breaks the contract is named, counted and set aside."""
 
 import hashlib
 import json
@@ -43,12 +43,12 @@ class RowFault:
 
 
 OnFault = Callable[[RowFault, str], None]
-"""What to do with a bad row: told the fault and the row's first `MAX_RAW_CHARACTERS` characters."""
+"""Handles a bad row, given the fault and the row's first `MAX_RAW_CHARACTERS` characters."""
 
 
 @dataclass(slots=True)
 class RecordSet:
-    """What was read: good records, faults of the others, and SHA-256 per file."""
+    """The result of reading: good records, faults of the others, and SHA-256 per file."""
 
     records: list[Record] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
@@ -62,8 +62,8 @@ def read_records(
 
     :param strict: stop at the first bad row instead of going on without it.
     :param rejects: a JSONL file that gets file, row, reason and raw row of each bad row; it is written
-        even if there is none, so that it always speaks of the last reading.
-    :raises RecordError: if a file is of no use, or, when strict, at the first bad row.
+        even if there is none, so that it always describes the last reading.
+    :raises RecordError: if a file cannot be used, or, when strict, at the first bad row.
     """
     result = RecordSet()
     with rejects_file(rejects) if rejects is not None else nullcontext(_ignore) as keep:
@@ -82,8 +82,8 @@ def read_records(
 def iter_records(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:
     """Yield the good records of the files in order; memory grows by 16 bytes of hash for each id.
 
-    :raises RecordError: at once if a file is not there, empty, of an unknown kind or given twice; while
-        reading if one turns out damaged.
+    :raises RecordError: at once if a file is missing, empty, of an unknown kind or given twice; while
+        reading if one is damaged.
     """
     if not paths:
         raise RecordError("no data file is given; name at least one")
@@ -105,7 +105,7 @@ def iter_stream(
 
 @contextmanager
 def rejects_file(path: Path) -> Iterator[OnFault]:
-    """Yield a function that writes a bad row into a JSONL file; the file appears when all are in.
+    """Yield a function that writes a bad row to a JSONL file; the file appears once all rows are written.
 
     :raises StorageError: if it cannot be written.
     """
@@ -119,7 +119,7 @@ def rejects_file(path: Path) -> Iterator[OnFault]:
 
 
 def _ignore(fault: RowFault, raw: str) -> None:
-    """Keep nothing of a bad row: the caller has it in the list of faults."""
+    """Write nothing: the caller has the bad row in the list of faults."""
 
 
 def _iter_files(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:

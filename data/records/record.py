@@ -1,4 +1,4 @@
-"""The record contract: one merchant's text with what is known of its labels."""
+"""The record contract: one merchant's text and its labels."""
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class Record:
     """One merchant's document, as the model reads it before cleaning, and its labels.
 
     `text` is name, description and body joined by line ends; `parts` says which piece is where. A policy
-    of `labels` holds, one of `unknown` was judged by nobody, any other does not hold. `extra` keeps the
+    in `labels` is violated, one in `unknown` is unlabelled, any other is not violated. `extra` keeps the
     fields that the contract does not name.
     """
 
@@ -86,7 +86,7 @@ def parse_record(row: Mapping[str, Any], taxonomy: Taxonomy | None, *, row_numbe
     """Check one row of a data file and build its record.
 
     A field that is null counts as absent. Without `labels` the record is unlabelled: all its policies are
-    unknown; an empty list of labels says that the merchant is compliant. In `unknown`, "*" stands for all
+    unknown; an empty list of labels means that the merchant is compliant. In `unknown`, "*" stands for all
     policies that are not labels. Without a taxonomy, policy ids are not checked and "*" is kept.
 
     :raises RecordError: naming the row, the field and the value.
@@ -98,7 +98,7 @@ def parse_record(row: Mapping[str, Any], taxonomy: Taxonomy | None, *, row_numbe
 
 
 def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
-    """Do as `parse_record`; the error does not name the row.
+    """Like `parse_record`, but the error does not name the row.
 
     :raises RecordError: naming the field and the value.
     """
@@ -123,7 +123,7 @@ def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
 
 
 def record_to_row(record: Record) -> dict[str, Any]:
-    """Return a row that reads back as the same document, labels and fields; HTML has become text."""
+    """Return a row that reads back as the same document, labels and fields; HTML is stored as text."""
     row: dict[str, Any] = {"id": record.id}
     pages = [
         {"url": part.url, "text": record.text[part.start : part.end]}
@@ -246,7 +246,7 @@ def _page(value: Any, *, place: str) -> Page:
 
 
 def _visible(html: str) -> str:
-    from ..cleaning.html import html_to_text  # its parser comes with an extra that plain text does not need
+    from ..cleaning.html import html_to_text  # its parser comes with an extra; plain text does not need it
 
     if len(html) > MAX_DOCUMENT_CHARACTERS:
         raise RecordError(f"html: {len(html):,} characters; at most {MAX_DOCUMENT_CHARACTERS:,} are read")

@@ -1,4 +1,4 @@
-"""Rows out of data files, one by one and in bounded memory; what they mean is for `record` to say."""
+"""Rows from data files, one by one and in bounded memory; `record` interprets them."""
 
 import csv
 import gzip
@@ -18,11 +18,11 @@ from .schema import strict_json
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 MAX_LINE_BYTES = 64 * 2**20
-"""A longer line of JSON, or row of CSV, is refused without being held in memory."""
+"""A longer line of JSON or row of CSV is refused, and never held in memory as a whole."""
 
 PARQUET_BATCH_ROWS = 64
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a cell that begins so; in CSV an apostrophe stands before it."""
+"""A spreadsheet would run a cell that begins with one of these; in CSV an apostrophe is put before it."""
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -30,7 +30,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """A row as it lies in the file: its fields, or the reason why it cannot be read.
+    """A row as it is in the file: its fields, or the reason why it cannot be read.
 
     `number` counts as a person would: lines of JSONL, rows of a spreadsheet (the header is row 1), rows of
     a Parquet table from 1.
@@ -51,7 +51,7 @@ class RawRow:
 
 
 def check_path(path: Path) -> str:
-    """Return the suffix that says how to read `path`.
+    """Return the suffix of `path`, which decides how it is read.
 
     :raises RecordError: if there is no such file, it is empty, or the suffix is not one of `SUFFIXES`.
     """
@@ -74,8 +74,8 @@ def check_path(path: Path) -> str:
 def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
     """Yield the rows of a data file; a row that cannot be read comes with the reason.
 
-    :param body: False: the rows are not records but something said of them, and need an id alone.
-    :raises RecordError: if the file as a whole is of no use: damaged, cut short, without rows or without
+    :param body: False: the rows are not records but refer to them, and need only an id.
+    :raises RecordError: if the file as a whole cannot be used: damaged, truncated, without rows or without
         the columns that a record needs.
     """
     suffix = check_path(path)
@@ -85,7 +85,7 @@ def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
             empty = False
             yield row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RecordError(f"{path}: damaged or cut short ({error}); fetch or write it again") from error
+        raise RecordError(f"{path}: damaged or truncated ({error}); download or write it again") from error
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror or error})") from error
     if empty:
@@ -101,7 +101,7 @@ def _stream_rows(path: Path, suffix: str, body: bool) -> Iterator[RawRow]:
 
 
 def jsonl_rows(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[RawRow]:
-    """Yield the rows of JSON lines; blank lines are passed over.
+    """Yield the rows of JSON lines; blank lines are skipped.
 
     :raises RecordError: if the text is UTF-16.
     """
@@ -116,7 +116,7 @@ def _json_row(number: int, line: bytes) -> RawRow:
     if b"\0" in line:
         return RawRow(number, None, line, "the line holds a NUL byte")
     if line.startswith(_UTF8_BOM):
-        return RawRow(number, None, line, "the line begins with a byte-order mark; take it out")
+        return RawRow(number, None, line, "the line begins with a byte-order mark; remove it")
     try:
         value = strict_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -135,7 +135,7 @@ def _lines(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[tuple[byt
         if first:
             if line.startswith(_UTF16_BOMS):
                 raise RecordError(f"{name}: is UTF-16; save it as UTF-8")
-            line = line.removeprefix(_UTF8_BOM)  # Windows editors write one at the start of the file
+            line = line.removeprefix(_UTF8_BOM)  # Windows editors put one at the start of a file
             first = False
         whole = len(line) <= MAX_LINE_BYTES or line.endswith(b"\n")
         if not whole:
@@ -177,7 +177,7 @@ class _RowTooLong(Exception):
 
 
 class _CsvFeed:
-    """Lines for `csv.reader`, counted since the last row, so that an open quote cannot eat the memory."""
+    """Lines for `csv.reader`, counted since the last row, so that an open quote cannot exhaust the memory."""
 
     def __init__(self, lines: Iterable[tuple[bytes, bool]]) -> None:
         self._lines = iter(lines)
@@ -198,7 +198,7 @@ class _CsvFeed:
         return text
 
     def next_row(self) -> None:
-        """Forget what the last row was made of."""
+        """Forget the lines of the last row."""
         self._size = 0
         self.raw = []
 
@@ -206,9 +206,9 @@ class _CsvFeed:
 def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) -> Iterator[RawRow]:
     """Yield the rows of comma-separated text with a header; an empty cell is an absent field.
 
-    An empty cell of `labels` is an empty list, since a table has no other way to write one: mark a row
-    that nobody has labelled with "*" in the column `unknown`. An apostrophe that stands before one of
-    `FORMULA_STARTS` at the start of a cell is taken off, as `write_records` puts it there.
+    An empty cell of `labels` is an empty list, since a table has no other way to write one: mark an
+    unlabelled row with "*" in the column `unknown`. An apostrophe before one of `FORMULA_STARTS` at
+    the start of a cell is removed, since `write_records` puts it there.
 
     :raises RecordError: if there is no header with an id and, with `body`, a text.
     """
@@ -253,7 +253,7 @@ def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str) -> R
 
 
 def _encodes(cells: list[str]) -> bool:
-    """Say whether all bytes were UTF-8; those that were not became lone surrogates."""
+    """Whether all bytes were UTF-8; others have become lone surrogates."""
     try:
         for cell in cells:
             cell.encode("utf-8")
@@ -294,14 +294,14 @@ def _parquet_rows(path: Path, body: bool) -> Iterator[RawRow]:
                 number += batch.num_rows
     except (arrow.ArrowException, OSError) as error:
         raise RecordError(
-            f"{path}: damaged or cut short ({safe_repr(str(error), limit=200)}); fetch or write it again"
+            f"{path}: damaged or truncated ({safe_repr(str(error), limit=200)}); download or write it again"
         ) from error
 
 
 def _batch_rows(batch: Any, *, first: int) -> Iterator[RawRow]:
     try:
         rows = batch.to_pylist()
-    except (ValueError, OverflowError):  # one bad cell spoils the batch: find whose it is
+    except (ValueError, OverflowError):  # one bad cell spoils the batch: find its row
         for offset in range(batch.num_rows):
             try:
                 row = batch.slice(offset, 1).to_pylist()[0]

@@ -1,4 +1,4 @@
-"""Reading single fields of a row: types checked, and a reason that names the field and the value."""
+"""Reading single fields of a row: types checked, and errors that name the field and the value."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def wrong(field: str, value: object, wanted: str) -> RecordError:
 
 
 def strict_json(text: str) -> Any:
-    """Parse JSON; a key given twice, NaN and infinities are refused, and so is nesting without end.
+    """Parse JSON; a key given twice, NaN, infinities and endless nesting are refused.
 
     :raises ValueError: with the reason.
     """
@@ -45,7 +45,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def parse_timestamp(value: str) -> datetime:
-    """Return an ISO 8601 date or date and time as a moment; one without a time zone counts as UTC.
+    """Parse an ISO 8601 date, or date and time; without a time zone it is in UTC.
 
     :raises ValueError: if it is neither.
     """
@@ -56,7 +56,7 @@ def parse_timestamp(value: str) -> datetime:
 def policy_ids(given: Mapping[str, Any], field: str, taxonomy: Taxonomy | None) -> tuple[str, ...]:
     """Read a list of policy ids; an absent field is an empty list.
 
-    :raises RecordError: if it is no list, an id comes twice, or the taxonomy does not have it.
+    :raises RecordError: if it is not a list, an id is repeated, or the taxonomy does not have it.
     """
     value = given.get(field, [])
     if isinstance(value, str):  # a cell of a table: "a;b", "a|b" or a JSON list
@@ -83,10 +83,10 @@ def read_evidence(
 ) -> dict[str, tuple[str, ...]]:
     """Read the quotes that show each label.
 
-    :raises RecordError: if a policy is not a label, or a quote does not stand in the document.
+    :raises RecordError: if a policy is not a label, or a quote is not in the document.
     """
     value = from_json_text("evidence", given.get("evidence", {}))
-    if isinstance(value, list):  # Parquet hands out a map as a list of pairs
+    if isinstance(value, list):  # Parquet returns a map as a list of pairs
         value = dict(value) if all(isinstance(pair, tuple) for pair in value) else value
     if not isinstance(value, Mapping):
         raise wrong("evidence", value, "an object {policy: [quotes]}")
@@ -102,9 +102,7 @@ def read_evidence(
             if not isinstance(quote, str) or not quote:
                 raise wrong(f"evidence.{policy}", quote, "a quote")
             if quote not in document:
-                raise RecordError(
-                    f"evidence.{policy}: {safe_repr(quote)} does not stand in the document as quoted"
-                )
+                raise RecordError(f"evidence.{policy}: {safe_repr(quote)} is not in the document as quoted")
         evidence[policy] = tuple(quotes)
     return evidence
 
@@ -126,7 +124,7 @@ def read_timestamp(given: Mapping[str, Any], field: str) -> str | None:
     :raises RecordError: if it holds something else.
     """
     value = given.get(field)
-    if isinstance(value, date):  # a datetime is one too; Parquet hands out both
+    if isinstance(value, date):  # a datetime is one too; Parquet returns both
         return value.isoformat()
     text = read_text(given, field)
     if text is None:

@@ -1,4 +1,4 @@
-"""Rows and records into data files that the readers take back, written whole or not at all."""
+"""Rows and records to data files that the readers can read back, written completely or not at all."""
 
 import csv
 import gzip
@@ -23,9 +23,8 @@ _ALWAYS_JSON = ("evidence", "pages")
 def write_records(records: Iterable[Record | Mapping[str, Any]], path: Path) -> int:
     """Write records, or rows of any fields, in the format that the suffix of `path` names.
 
-    JSON lines are streamed; CSV and Parquet need all rows in memory to know their columns, and there what
-    is nested beyond lists of labels becomes JSON text. What they cannot hold, half surrogate pairs and, in
-    CSV, NUL, becomes "?".
+    JSON lines are streamed. CSV and Parquet need all rows in memory to know their columns; nested values other
+    than lists of labels become JSON text, and half surrogate pairs (in CSV also NUL), which they cannot hold, "?".
 
     :return: the number of rows.
     :raises RecordError: if the suffix is not one of `SUFFIXES`.
@@ -42,7 +41,7 @@ def write_records(records: Iterable[Record | Mapping[str, Any]], path: Path) -> 
         with open(temporary, "wb") as raw:
             if not suffix.endswith(".gz"):
                 return _write_text(rows, raw, table=suffix.startswith(".csv"))
-            # Without name and time, equal rows give equal bytes.
+            # Without a name and a time, equal rows give equal bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
                 return _write_text(rows, packed, table=suffix.startswith(".csv"))
 
@@ -82,10 +81,10 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], stream: Any) -> int:
 
 
 def _with_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows and the union of their fields, in the order of first sight.
+    """Return the rows and the union of their fields, in order of appearance.
 
     A row without labels among others that have some gets "*" as unknown: its empty cell would otherwise
-    read as an empty list, that is, as compliant.
+    be read as an empty list, that is, as compliant.
     """
     plain = [dict(row) for row in rows]
     if any(row.get("labels") is not None for row in plain):
@@ -151,7 +150,7 @@ def _json(value: Any, *, ascii_only: bool = False) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's scalars and arrays, dates and bytes as something that JSON has."""
+    """Return numpy's scalars and arrays, dates and bytes as values that JSON has."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, date):

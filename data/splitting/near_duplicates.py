@@ -15,17 +15,17 @@ from ...core.invisible import FORMAT_CHARACTERS
 SHINGLE_WORDS = 3
 PERMUTATIONS = 128
 CANDIDATE_RECALL = 0.999
-"""How surely a pair just at the threshold must become a candidate."""
+"""Probability with which a pair just at the threshold must become a candidate."""
 
 _BATCH_TEXTS = 512
 _INVISIBLE = re.compile(f"[{FORMAT_CHARACTERS}]")
-# Scripts written without spaces would make words of whole clauses: there each letter is a word.
+# In scripts written without spaces a word would be a whole clause: there each letter is a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 
 
 def group_numbers(sets: Any) -> np.ndarray:
-    """Group numbers, int64 (n,), of a `DisjointSet` over 0 to n - 1, counted from 0 in the order of first sight."""
+    """Group numbers, int64 (n,), of a `DisjointSet` over 0 to n - 1, numbered from 0 in order of appearance."""
     numbers: dict[int, int] = {}
     roots = (sets[item] for item in range(len(sets)))
     return np.array([numbers.setdefault(root, len(numbers)) for root in roots], dtype=np.int64)
@@ -55,16 +55,16 @@ def near_duplicate_groups(
 
     Two texts are near-duplicates if the Jaccard similarity of their sets of three-word shingles is at
     least `threshold`. MinHash with locality-sensitive hashing (rensa) proposes the pairs: it misses one at
-    the threshold with probability at most 1 - `CANDIDATE_RECALL`, and surer ones more rarely; texts with
-    the same words are never missed. The order of the texts does not change who is grouped with whom.
+    the threshold with probability at most 1 - `CANDIDATE_RECALL`, and more similar ones more rarely; texts with
+    the same words are never missed. The order of the texts does not change the groups.
 
-    :return: group numbers, int64 (N,), counted from 0 in the order of first sight.
+    :return: group numbers, int64 (N,), numbered from 0 in order of appearance.
     :raises ValueError: if the threshold is not in (0, 1].
     """
     if not 0.0 < threshold <= 1.0:
         raise ValueError(f"threshold: {threshold} must be above 0 and at most 1")
     sets = DisjointSet(range(len(texts)))
-    # Equal texts first: they cost one dictionary, while in an index they would propose all their pairs.
+    # Equal texts first, in a dictionary: the index would propose every pair of them.
     firsts: dict[str, int] = {}
     for number, text in enumerate(texts):
         key = " ".join(words(text)) or text
@@ -101,7 +101,7 @@ def band_count(threshold: float, permutations: int) -> int:
 def _candidates(
     keys: Sequence[str], *, threshold: float, seed: int, permutations: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield pairs of positions that may be near-duplicates, each once, the later one first."""
+    """Yield pairs of positions that may be near-duplicates, each pair once, the later position first."""
     rensa = require("rensa", "train")
     bands = band_count(threshold, permutations)
     index = rensa.RMinHashLSH(threshold=threshold, num_perm=permutations, num_bands=bands)

@@ -1,4 +1,4 @@
-"""Splits in which no merchant and no copied text stands on two sides, balanced over the policies."""
+"""Splits in which no merchant and no copied text is on two sides, balanced over the policies."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class SplitManifest:
     def from_json(cls, value: Mapping[str, Any]) -> "SplitManifest":
         """Build a manifest from `to_json`'s mapping.
 
-        :raises SplitError: if a part is missing, or the hash does not fit.
+        :raises SplitError: if a part is missing, or the hash does not match.
         """
         try:
             manifest = _sealed(
@@ -103,13 +103,13 @@ def make_splits(
     """Split records so that one domain, and texts that are near-duplicates, stay together.
 
     The groups are spread by iterative stratification over the policies, the compliant records and the
-    unlabelled ones. The order of the records makes no difference.
+    unlabelled ones. The order of the records does not matter.
 
     :param fractions: share of the records per split, of the names in `SPLITS`; they sum to 1.
     :param by_time: give the latest groups to test, so that no record outside it is later than the
         latest one of any group inside.
-    :raises SplitError: if the fractions are no good, ids repeat, there are fewer groups than splits, a
-        split comes out empty, or `by_time` meets a record without `collected_at`.
+    :raises SplitError: if the fractions are not usable, ids repeat, there are fewer groups than splits, a
+        split stays empty, or `by_time` finds a record without `collected_at`.
     """
     _check_fractions(fractions, by_time=by_time)
     records = _in_order(records)
@@ -133,7 +133,7 @@ def make_splits(
 def record_groups(records: Sequence[Record], *, threshold: float = 0.7, seed: int = 0) -> np.ndarray:
     """Group records that share a domain or a near-duplicate text, directly or through others.
 
-    :return: group numbers, int64 (N,), counted from 0 in the order of first sight.
+    :return: group numbers, int64 (N,), numbered from 0 in order of appearance.
     """
     sets = DisjointSet(range(len(records)))
     firsts: dict[tuple[str, object], int] = {}
@@ -146,7 +146,7 @@ def record_groups(records: Sequence[Record], *, threshold: float = 0.7, seed: in
 
 
 def _in_order(records: Sequence[Record]) -> list[Record]:
-    """Sort by id, so that the order of the files makes no difference."""
+    """Sort by id, so that the order of the files does not matter."""
     ordered = sorted(records, key=lambda record: record.id)
     for earlier, later in pairwise(ordered):
         if earlier.id == later.id:
@@ -200,8 +200,8 @@ def _check_filled(ids: Mapping[str, Sequence[str]], fractions: Mapping[str, floa
     for name, members in ids.items():
         if not members:
             raise SplitError(
-                f"the split {name!r} came out empty: {groups} groups of one domain or near-equal texts do "
-                f"not reach for a fraction of {fractions[name]:g}; raise it, or add merchants"
+                f"the split {name!r} is empty: {groups} groups of one domain or near-equal texts are "
+                f"not enough for a fraction of {fractions[name]:g}; raise it, or add merchants"
             )
 
 

@@ -7,9 +7,9 @@ def assign_groups(sizes: np.ndarray, strata: np.ndarray, fractions: np.ndarray, 
     """Spread groups over splits so that each split gets its share of every stratum.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, On the Stratification of Multi-label Data,
-    2011), with a group of records in the place of one: the stratum with the fewest records still to be
-    placed comes first, its groups, the largest first, go each to the split that lacks most of that
-    stratum, then to the one that lacks most records. Where these tie, the seed decides.
+    2011), with groups in place of records: the stratum with the fewest records still to be
+    placed comes first; each of its groups, the largest first, goes to the split that lacks most of that
+    stratum, or, among equals, to the one that lacks most records. Where these tie, the seed decides.
 
     :param sizes: records per group, (G,).
     :param strata: records per group and stratum, (G, M); a record may be in several strata, or in none.
@@ -43,7 +43,7 @@ def assign_groups(sizes: np.ndarray, strata: np.ndarray, fractions: np.ndarray, 
 
 
 def _neediest(wanted: np.ndarray, room: np.ndarray, generator: np.random.Generator) -> int:
-    """Return the split that wants most; of those equal, the one with most room; of those, any."""
+    """Return the split that wants most; among equals the one with most room; among those, any."""
     best = np.flatnonzero(np.isclose(wanted, wanted.max(), rtol=0.0, atol=1e-9))
     best = best[np.isclose(room[best], room[best].max(), rtol=0.0, atol=1e-9)]
     return int(best[0]) if len(best) == 1 else int(generator.choice(best))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from merchantguard.core.decisions import calibrate, decide, pool, strictest
+from merchantguard.core.decisions import any_violation, calibrate, decide, pool, strictest
 
 window_logits = arrays(np.float32, (4, 3), elements=st.floats(-30, 30, width=32))
 
@@ -42,6 +42,21 @@ def test_calibration_is_the_sigmoid_without_overflow() -> None:
 def test_calibration_uses_scale_and_bias_per_policy() -> None:
     probabilities = calibrate(np.zeros((1, 2), np.float32), np.array([1.0, 2.0]), np.array([0.0, np.log(3)]))
     assert probabilities[0] == pytest.approx([0.5, 0.75])
+
+
+def test_any_violation_is_the_chance_that_not_all_policies_are_kept() -> None:
+    assert any_violation([0.5, 0.2]) == pytest.approx(1 - 0.5 * 0.8)
+    assert any_violation(np.zeros((2, 3))).tolist() == [0.0, 0.0]
+    assert 1 - 1e-9 < any_violation([1.0, 0.0]) <= 1.0
+    assert any_violation([1e-9] * 4) == pytest.approx(4e-9)
+
+
+@given(arrays(np.float32, (5, 20), elements=st.floats(0, 1, width=32)))
+def test_any_violation_of_a_record_is_the_same_alone_and_among_others(probabilities: np.ndarray) -> None:
+    together = any_violation(probabilities)
+    for order in ("C", "F"):
+        assert np.array_equal(any_violation(np.asarray(probabilities, order=order)), together)
+    assert [any_violation(row).item() for row in probabilities] == together.tolist()
 
 
 @pytest.mark.parametrize(

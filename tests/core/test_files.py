@@ -43,7 +43,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_text(tmp_path / "file" / "x", "content")
 
 
-def test_json_refuses_what_json_has_no_word_for(tmp_path: Path) -> None:
+def test_json_refuses_numbers_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     write_json(tmp_path / "a.json", {"ä": [1, None]})

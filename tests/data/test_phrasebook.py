@@ -21,7 +21,7 @@ def test_the_shipped_phrases_teach_every_policy_and_its_near_misses() -> None:
     assert not any(phrase.unknown for phrase in phrases)
 
 
-def test_another_taxonomy_takes_the_policies_that_it_words_alike() -> None:
+def test_another_taxonomy_takes_the_policies_that_it_defines_in_the_same_words() -> None:
     shipped = load_taxonomy()
     kept, reworded = shipped.policies[0], replace(shipped.policies[1], covers="something else")
     taxonomy = Taxonomy(version=1, policies=(reworded, kept, Policy("own", "Own", "restricted", "x", "y")))
@@ -36,7 +36,7 @@ def test_a_taxonomy_that_shares_no_policy_takes_nothing() -> None:
     assert phrase_records([SHIPPED], taxonomy) == []
 
 
-def test_files_of_ones_own_are_read_as_records_and_faults_name_file_and_row(tmp_path: Path) -> None:
+def test_own_files_are_read_as_records_and_faults_name_file_and_row(tmp_path: Path) -> None:
     taxonomy = load_taxonomy()
     path = tmp_path / "phrases.jsonl"
     good = {"id": "a", "text": "crimson kratom by the gram", "labels": ["illegal_drugs"]}

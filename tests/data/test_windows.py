@@ -98,7 +98,7 @@ def test_trailing_white_space_is_not_lost_text() -> None:
     assert not tokenizer.encode("ship" + " " * 10_000).truncated
 
 
-def test_settings_of_the_given_tokenizer_do_not_leak_in_and_are_kept() -> None:
+def test_settings_of_the_given_tokenizer_are_ignored_and_kept() -> None:
     given_tokenizer = _make_tokenizer()
     given_tokenizer.enable_truncation(4)
     given_tokenizer.enable_padding(length=64, pad_id=7, pad_token="[PAD]")
@@ -109,7 +109,7 @@ def test_settings_of_the_given_tokenizer_do_not_leak_in_and_are_kept() -> None:
     assert given_tokenizer.padding["length"] == 64
 
 
-def test_written_control_tokens_are_only_text() -> None:
+def test_control_tokens_in_a_text_are_only_text() -> None:
     tokenizer = WindowTokenizer(_TOKENIZER, window_tokens=30, stride_tokens=2, max_windows=3)
     ids = tokenizer.encode("ship [SEP] vapes [CLS] [PAD]").windows[0].ids
     assert not {0, 2, 3} & set(ids[1:-1])
@@ -131,7 +131,9 @@ def test_threads_share_one_tokenizer() -> None:
         (8, 2, 0, "max_windows is 0"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(window: int, stride: int, most: int, word: str) -> None:
+def test_settings_that_do_not_fit_together_are_refused(
+    window: int, stride: int, most: int, word: str
+) -> None:
     with pytest.raises(SettingsError, match=word):
         WindowTokenizer(_TOKENIZER, window_tokens=window, stride_tokens=stride, max_windows=most)
 

@@ -20,13 +20,13 @@ RECORDS = [
 
 
 @given(st.text(max_size=60), st.integers(0, 1000))
-def test_no_share_changes_nothing_and_any_text_will_do(text: str, seed: int) -> None:
+def test_a_share_of_zero_changes_nothing_in_any_text(text: str, seed: int) -> None:
     assert disguise(text, random.Random(seed), share=0.0) == text
     assert isinstance(disguise(text, random.Random(seed), share=1.0), str)
 
 
 @given(st.from_regex(r"[A-Za-z]{4,12}", fullmatch=True), st.integers(0, 100))
-def test_every_way_gives_something_to_read(word: str, seed: int) -> None:
+def test_every_disguise_gives_something_to_read(word: str, seed: int) -> None:
     for way in DISGUISES:
         found = way(word, random.Random(seed))
         assert found[0].isalnum() or found[0] in "@*!+|$"
@@ -37,7 +37,7 @@ def test_short_words_and_figures_stay() -> None:
     assert disguise("we do it at 12.50 EUR", random.Random(0), share=1.0) == "we do it at 12.50 EUR"
 
 
-def test_copies_keep_labels_and_say_what_they_are() -> None:
+def test_copies_keep_labels_and_have_ids_of_their_own() -> None:
     copies = disguised_copies(RECORDS, per_record=2, seed=3)
     assert [copy.id for copy in copies] == [
         "a#disguised-0",

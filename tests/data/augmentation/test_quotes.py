@@ -24,7 +24,7 @@ def record(**changes: Any) -> Record:
     return record_from({**row, **changes}, TAXONOMY)
 
 
-def test_a_quote_carries_its_policies_and_leaves_the_others_open() -> None:
+def test_a_quote_carries_its_policies_and_leaves_the_others_unknown() -> None:
     first, second = quote_records([record()])
     assert (first.text, first.labels) == ("vapes overnight", ("tobacco_vaping",))
     assert set(first.unknown) == {"cannabis", "alcohol"}

@@ -47,7 +47,7 @@ def test_what_is_not_text_is_left_out() -> None:
     assert "secret" not in html_to_text(_PAGE)
 
 
-def test_boxes_and_rows_stand_apart_but_inline_tags_do_not_split() -> None:
+def test_boxes_and_rows_are_separated_but_inline_tags_do_not_split() -> None:
     words = html_to_text(_PAGE).split()
     assert {"Mango", "Ice", "Terms", "No", "Disposable", "vapes"} <= set(words)
     text = html_to_text(_PAGE)
@@ -55,7 +55,7 @@ def test_boxes_and_rows_stand_apart_but_inline_tags_do_not_split() -> None:
         assert glued not in text
 
 
-def test_links_that_touch_stand_apart() -> None:
+def test_links_that_touch_are_separated() -> None:
     assert html_to_text("<a href=1>Home</a><a href=2>Shop</a>") == "Home Shop"
 
 

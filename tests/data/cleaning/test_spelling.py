@@ -16,7 +16,7 @@ from merchantguard.data.cleaning.text import clean
         ("pric3 pills5", "price pills5"),
     ],
 )
-def test_broken_words_are_made_whole(raw: str, expected: str) -> None:
+def test_broken_words_are_joined(raw: str, expected: str) -> None:
     assert clean(raw).text == expected
 
 
@@ -31,7 +31,7 @@ def test_broken_words_are_made_whole(raw: str, expected: str) -> None:
         "no fake passports.Buy now",
     ],
 )
-def test_whole_words_stay_apart(text: str) -> None:
+def test_whole_words_are_not_joined(text: str) -> None:
     assert clean(text).text == text
 
 
@@ -42,7 +42,7 @@ def test_a_joined_word_points_at_all_its_pieces() -> None:
 
 
 @given(st.sampled_from(sorted(word for word in known_words() if len(word) >= 4)), st.data())
-def test_any_known_word_is_found_between_signs_that_stand_between_no_words(
+def test_any_known_word_is_found_between_signs_that_never_separate_words(
     word: str, data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(1, len(word) - 1))
@@ -59,5 +59,5 @@ def test_the_list_is_lower_case_ascii_and_sorted() -> None:
     assert all(word.isascii() and word.isalpha() and word == word.lower() for word in known_words())
 
 
-def test_junk_is_read_only_so_far() -> None:
+def test_only_the_beginning_of_junk_is_read() -> None:
     assert len(find_split_words("gam~bling " * 60_000)) <= 50_000

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from merchantguard.data.cleaning.text import CleanText, clean
 
-# Characters whose meetings go wrong most easily: marks, jamo, look-alikes, spacing accents, invisible ones.
+# Characters that interact most: marks, jamo, look-alikes, spacing accents, invisible ones.
 _AWKWARD = (
     "aeprv 1-\n\r\t\u2028аріеёйжсαάμГЖ´¨½ﬁﷺſ中カﾞɪᎪᗩѕ"
     "\u0300\u0301\u0327\u0344\u0489\u0f77\u0f73\u09c7\u09be\u0e47\u1e9b\u0323\u1161\u1100\u11a8\u3164\ufe71"
     "\u200b\u200d\u202e\u00ad\ufe0f\ufeff\u2060\U000e0041\U0001f1fa\U0001f170\ud800\udc00\x00\x1b\x7f\x85"
 )
-# What disguised words are made of, with look-alikes and marks that could change their reading.
+# Parts of disguised words, with look-alikes and marks that could change the result.
 _DISGUISES = "vapeWD013457@$!. -_*|29\u0301\u0338аос\u200bÀ文"
 _texts = st.one_of(
     st.text(alphabet=st.sampled_from(_DISGUISES), max_size=30),
@@ -190,7 +190,7 @@ def test_work_grows_in_proportion_to_hostile_text() -> None:
         ("w\u200b33\u200bd in a ѕh0р", "weed in a shop"),
     ],
 )
-def test_disguised_words_are_read(raw: str, read: str) -> None:
+def test_disguised_words_are_decoded(raw: str, read: str) -> None:
     assert clean(raw).text == read
 
 
@@ -211,7 +211,7 @@ def test_what_only_looks_disguised_stays(text: str) -> None:
     assert clean(text).text == text
 
 
-def test_a_span_in_a_read_word_covers_what_was_written() -> None:
+def test_a_span_in_a_decoded_word_covers_the_original() -> None:
     raw = "the best v a p e s in town"
     cleaned = clean(raw)
     place = cleaned.text.index("vapes")

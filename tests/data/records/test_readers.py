@@ -50,7 +50,7 @@ def test_shipped_corpus_has_no_fault():
     assert result.files == {str(path): sha256_file(path) for path in corpus_paths()}
 
 
-def test_bad_lines_are_named_counted_and_kept_aside(tmp_path):
+def test_bad_lines_are_named_counted_and_set_aside(tmp_path):
     bad = {
         2: (b"{not json\n", "not valid JSON"),
         3: (b"[1, 2]\n", "[1, 2] is not a JSON object"),
@@ -93,7 +93,7 @@ def test_ids_are_unique_across_files(tmp_path):
     assert [(fault.file, fault.row) for fault in result.faults] == [(str(second), 1)]
 
 
-def test_mark_of_windows_at_the_start_is_no_fault(tmp_path):
+def test_a_byte_order_mark_at_the_start_is_no_fault(tmp_path):
     assert not reasons(write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + line("x")))
     assert not reasons(write(tmp_path / "a.csv", b"\xef\xbb\xbfid,text\r\nx,tea\r\n"))
 
@@ -139,7 +139,7 @@ def test_truncated_files(tmp_path, suffix):
     for share in (0.01, 0.5, 0.99):
         path = write(tmp_path / f"cut.{suffix}", content[: int(len(content) * share)])
         rejects = tmp_path / "rejects.jsonl"
-        with pytest.raises(RecordError, match=r"cut\..*damaged or cut short.*write it again"):
+        with pytest.raises(RecordError, match=r"cut\..*damaged or truncated.*write it again"):
             read_records([path], None, rejects=rejects)
         assert not rejects.exists()
 
@@ -147,7 +147,7 @@ def test_truncated_files(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["jsonl.gz", "csv.gz", "parquet"])
 def test_files_that_are_something_else(tmp_path, suffix):
     path = write(tmp_path / f"a.{suffix}", b"this is plain text, whatever it is called\n" * 5)
-    with pytest.raises(RecordError, match="damaged or cut short"):
+    with pytest.raises(RecordError, match="damaged or truncated"):
         read_records([path], None)
 
 
@@ -156,7 +156,7 @@ def test_parquet_with_a_damaged_page(tmp_path):
     write_records(({"id": str(n), "text": f"tea {n}" * 50} for n in range(2000)), path)
     content = bytearray(path.read_bytes())
     content[2000:4000] = b"\xff" * 2000
-    with pytest.raises(RecordError, match="damaged or cut short"):
+    with pytest.raises(RecordError, match="damaged or truncated"):
         read_records([write(path, bytes(content))], None)
 
 
@@ -174,7 +174,7 @@ def test_parquet_with_a_damaged_page(tmp_path):
         ("a.csv", "id,text,text\r\n1,x,y\r\n", "a column name is given twice"),
     ],
 )
-def test_files_of_no_use(tmp_path, name, content, expected):
+def test_unusable_files(tmp_path, name, content, expected):
     with pytest.raises(RecordError) as caught:
         read_records([write(tmp_path / name, content)], None)
     assert expected in str(caught.value)
@@ -237,7 +237,7 @@ def test_bad_csv_rows(tmp_path):
         assert reason in found[row]
 
 
-def test_open_quote_in_csv_cannot_eat_the_memory(tmp_path, monkeypatch):
+def test_an_open_quote_in_csv_cannot_exhaust_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "MAX_LINE_BYTES", 5000)
     rows = "".join(f"{n},tea\r\n" for n in range(2000))
     path = write(tmp_path / "a.csv", f'id,text\r\nx,"never closed\r\n{rows}')
@@ -253,7 +253,7 @@ def test_long_csv_cell(tmp_path):
     before = csv.field_size_limit()
     assert read_records([path], None, strict=True).records[0].text == text
     first, second = (iter_records([path], None, on_fault=lambda *_: None) for _ in range(2))
-    # Two readers that take turns, one of them never finished.
+    # Two readers take turns; neither is finished.
     assert [next(first).text, next(second).text, next(second).id] == [text, text, "y"]
     assert csv.field_size_limit() == before
 

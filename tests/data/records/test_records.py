@@ -34,7 +34,7 @@ def test_name_description_and_text_are_joined_with_their_places():
     assert (record.domain, record.country, record.extra) == ("leaf.example", "IE", {"form": "about"})
 
 
-def test_pages_keep_number_and_address_and_empty_ones_take_no_room():
+def test_pages_keep_number_and_address_and_empty_ones_are_left_out():
     pages = [{"url": "/a", "text": "one"}, {"url": "/b", "text": ""}, {"text": "three"}]
     record = record_from({"id": "a", "pages": pages}, TAXONOMY)
     assert record.text == "one\nthree"
@@ -60,7 +60,7 @@ def test_absent_labels_are_unknown_and_an_empty_list_is_compliant():
 
 
 @pytest.mark.parametrize("cell", ["tea;oil", "tea|oil", " tea ; oil ;", '["tea", "oil"]'])
-def test_labels_out_of_a_table_cell(cell):
+def test_labels_from_a_table_cell(cell):
     assert read(labels=cell).labels == ("tea", "oil")
 
 
@@ -70,7 +70,7 @@ def test_evidence_is_kept_and_may_come_as_json_or_pairs():
         assert read(labels=["tea"], evidence=evidence).evidence == expected
 
 
-def test_dates_out_of_a_table_become_text():
+def test_dates_from_a_table_become_text():
     assert read(collected_at=datetime.date(2026, 3, 1)).collected_at == "2026-03-01"
     assert read(collected_at="2026-03-01T10:00:00Z").collected_at == "2026-03-01T10:00:00Z"
 
@@ -106,7 +106,7 @@ def test_number_as_id():
         ({"labels": ["tea"], "unknown": ["tea"]}, "unknown: 'tea' is also among the labels"),
         ({"labels": '["tea"'}, "is not JSON"),
         ({"labels": ["tea"], "evidence": {"oil": ["tea"]}}, "evidence: 'oil' is not among"),
-        ({"labels": ["tea"], "evidence": {"tea": ["Tea"]}}, "evidence.tea: 'Tea' does not stand"),
+        ({"labels": ["tea"], "evidence": {"tea": ["Tea"]}}, "evidence.tea: 'Tea' is not in the document"),
         ({"labels": ["tea"], "evidence": {"tea": "tea"}}, "is not a list of quotes"),
         ({"labels": ["tea"], "evidence": {"tea": [""]}}, "evidence.tea: '' is not a quote"),
         ({"labels": ["tea"], "evidence": '{"tea": ["tea"], "tea": []}'}, "given twice"),
@@ -120,7 +120,7 @@ def test_number_as_id():
         ({"text": None, "pages": [{"text": "x"}] * 10_001}, "10,001 pages"),
     ],
 )
-def test_each_refusal_names_row_field_and_value(row, reason):
+def test_each_error_names_row_field_and_value(row, reason):
     with pytest.raises(RecordError) as caught:
         parse_record({"id": "a", "text": "we sell tea", **row}, TAXONOMY, row_number=12)
     assert str(caught.value).startswith("row 12: ")
