@@ -1,6 +1,6 @@
 """Long sites made of pages."""
 
-from long_sites import join_pages
+from serving.long_sites import join_pages
 
 from merchantguard.data.records.record import Record, parse_record
 

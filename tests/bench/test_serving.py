@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import serving_process
 import torch
-from serving import list_entries, parse_peers, parse_pythons
-from serving_inputs import Shape, Texts, _ridge, cut, write_model_folder
-from serving_process import SCRIPTS, PeerFailed, run_script
-from serving_report import Row, agreement, best_setting, bulk_table, figures, online_table
+from serving import process
+from serving.compare import list_entries, parse_peers, parse_pythons
+from serving.inputs import Shape, Texts, _ridge, cut, write_model_folder
+from serving.process import SCRIPTS, PeerFailed, run_script
+from serving.report import Row, agreement, best_setting, bulk_table, figures, online_table
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification
 
@@ -172,8 +172,9 @@ def served(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     path = tiny_base / "tokenizer.json"
     tokenizer = WindowTokenizer.from_file(path, window_tokens=WINDOW_TOKENS, stride_tokens=4, max_windows=4)
     texts = cut(["a walrus rule " * 20, "teapot", ""], tokenizer, Tokenizer.from_file(str(path)))
-    run: Any = SimpleNamespace(model=model, path=tiny_base, taxonomy=range(3), window_tokens=WINDOW_TOKENS)
-    bundle: Any = SimpleNamespace(path=tiny_base, calibration=lambda: (np.ones(3), np.zeros(3)))
+    run_settings = SimpleNamespace(model=settings)
+    run: Any = SimpleNamespace(model=model, path=tiny_base, taxonomy=range(3), settings=run_settings)
+    bundle: Any = SimpleNamespace(path=tiny_base, calibration=(np.ones(3), np.zeros(3)))
     folder = tmp_path_factory.mktemp("served")
     return folder, texts, write_model_folder(run, bundle, texts, folder)
 
@@ -222,7 +223,7 @@ def test_windows_that_share_a_batch_keep_their_logits(
 
 
 def test_what_a_peer_started_is_ended_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving_process, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(process, "SCRIPTS", tmp_path)
     script = "import pathlib, subprocess, sys, time\n"
     script += "child = subprocess.Popen(['sleep', '60'])\n"
     script += "pathlib.Path(sys.argv[1], 'pid').write_text(str(child.pid))\ntime.sleep(60)\n"

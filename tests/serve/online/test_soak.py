@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soak
-import soak_load
-from soak import Load, Phase, run_phase
-from soak_load import Input, Memory, draw_inputs, hostile_inputs
+from serving import soak, soak_load
+from serving.soak import Load, Phase, run_phase
+from serving.soak_load import Input, Memory, draw_inputs, hostile_inputs
 
 from merchantguard.serve import Assessment, MicroBatcher, Scorer
 

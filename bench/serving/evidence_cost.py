@@ -1,11 +1,11 @@
-"""What evidence costs a stream of which few texts are flagged.
+"""What evidence costs on a stream with few flagged texts.
 
-    python bench/evidence_cost.py BUNDLE MERCHANTS/*.jsonl data/corpus/part-0*.jsonl --flagged 0.02
+    python -m serving.evidence_cost BUNDLE MERCHANTS/*.jsonl data/corpus/part-0*.jsonl --flagged 0.02
 
-The stream is made of texts that the bundle itself flags and of texts that it clears. It is scored with evidence and
-without, in turns; the overhead is the median of the ratios, less one: of the time that passes, and of processor time,
-which other work on the same cores disturbs less. Spans cost nothing where nothing is flagged; what the outputs that
-they are read from cost is seen beside a `--baseline`, a bundle of the same run whose graphs lack them.
+The stream consists of texts that the bundle itself flags and of texts that it clears. It is scored with evidence and
+without, in turns; the overhead is the median of the ratios, less one: of elapsed time, and of processor time, which
+other work on the same cores disturbs less. Spans cost nothing where nothing is flagged. The cost of the attribution that
+they are read from shows against a `--baseline`, a bundle of the same run whose graphs do not give it.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from merchantguard.serve import EvidenceOptions, Scorer
 
 
 def made_stream(scorer: Scorer, texts: Sequence[str], *, size: int, flagged: float) -> list[str]:
-    """So many of the texts, of which the share `flagged` is flagged by the scorer.
+    """`size` of the texts, of which the scorer flags the share `flagged`.
 
-    :raises RecordError: if the texts hold too few of either kind.
+    :raises RecordError: if there are too few of either kind.
     """
     by_decision: dict[bool, list[str]] = {True: [], False: []}
     for text, assessment in zip(texts, scorer.assess_many(texts), strict=True):
@@ -45,7 +45,7 @@ def made_stream(scorer: Scorer, texts: Sequence[str], *, size: int, flagged: flo
 
 
 def pass_seconds(scorer: Scorer, texts: Sequence[str]) -> tuple[float, float]:
-    """Time of one pass, and the processor time of all its threads."""
+    """Elapsed time of one pass, and the processor time of all threads."""
     started, used = time.perf_counter(), time.process_time()
     for _ in scorer.assess_many(texts, remember=0):
         pass

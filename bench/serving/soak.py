@@ -1,22 +1,22 @@
-"""A soak of the micro-batcher under load that waits for nobody, with hostile inputs mixed in.
+"""A soak of the micro-batcher under an open-loop load, with hostile inputs mixed in.
 
-    python bench/soak.py quickstart/bundle --minutes 15 --rates 0.8,3 --hostile 0.1 --out soak.json
+    python -m serving.soak quickstart/bundle --minutes 15 --rates 0.8,3 --hostile 0.1 --out soak.json
 
-First the capacity is measured: texts a second of `assess_many`, evidence on, over texts drawn from the data (by default
-the package's own corpus). Then, for each rate, texts arrive at so many times the capacity, at random (Poisson) moments,
-whether or not earlier ones were answered; a few threads submit them, so that cleaning ten megabytes on one of them does
-not hold up the arrivals. Latency counts from the moment of arrival to the answer, "late" from there to the submission.
+First the capacity is measured: texts per second of `assess_many`, evidence on, over texts drawn from the data (by
+default the package's own corpus). Then, for each rate, texts arrive at that multiple of the capacity, at random (Poisson)
+times, whether or not earlier ones are answered; a few threads submit them, so that cleaning ten megabytes on one of them
+does not delay the arrivals. Latency is from arrival to answer, "late" from arrival to submission.
 
-A share of the arrivals is hostile. What costs as much as dozens of ordinary texts (ten megabytes, 100,000 nested tags)
-comes twenty times as seldom as the rest, or it alone would be the load.
+A share of the arrivals is hostile. Inputs that cost as much as dozens of ordinary texts (ten megabytes, 100,000 nested
+tags) are twenty times rarer than the others, or they would be all of the load.
 
-Checked, with exit status 1 and the reason where it does not hold: every request ends once; the known ones among the
-texts get the answer that `assess` gave before the load, within 1e-6 (in float32; in bfloat16 the rounding of a product
-depends on the shape of the batch, and with it the third decimal); no errors but TypeError for what is no text,
-QueueFull and DeadlineExceeded; the batcher's figures are those of its callers, and nothing stays in its queue.
+Checked, with exit status 1 and the reason if it does not hold: every request ends once; texts with a known answer get the
+one that `assess` gave before the load, within 1e-6 (in float32; in bfloat16 the rounding of a product depends on the
+shape of the batch, and with it the third decimal); there are no errors but TypeError for what is not a text, QueueFull
+and DeadlineExceeded; the batcher's figures equal those of its callers, and nothing stays in its queue.
 
 Memory is the process's resident set, read once a second. Its slope is that of a straight line through the lowest values
-of each minute in the second half of a phase, the first minute left out: what stays, not what a text takes for a moment.
+of each minute in the second half of a phase, without the first minute: memory that is kept, not used for a moment.
 """
 
 import argparse
@@ -32,14 +32,16 @@ from typing import Any
 
 import numpy as np
 from guard import guarded
-from soak_load import Client, Input, Ledger, Memory, draw_inputs, resident_megabytes
 
+from merchantguard.core.arguments import positive_number, share
 from merchantguard.core.errors import RecordError
 from merchantguard.core.files import write_json
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.shipped import corpus_paths
 from merchantguard.serve import MicroBatcher, Scorer
 from merchantguard.serve.online.stats import Stats
+
+from .soak_load import Client, Input, Ledger, Memory, draw_inputs, resident_megabytes
 
 TOLERANCE = 1e-6
 DEADLINE = 10.0
@@ -48,8 +50,12 @@ QUEUE_TOKENS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Arrivals a second, for so many seconds. Who waits longer than `deadline` seconds has gone; `patience`: seconds
-    after the last arrival in which every request must have ended."""
+    """Arrivals per second, for some seconds.
+
+    :param deadline: seconds after which a caller no longer waits.
+    :param patience: seconds after the last arrival within which every request must end.
+    :param tolerance: how far a known probability may move.
+    """
 
     rate: float
     seconds: float
@@ -62,7 +68,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What one rate came to."""
+    """The results of one rate."""
 
     load: Load
     ledger: Ledger
@@ -129,14 +135,14 @@ def run_phase(
             clients.submit(client.send, draw.choices(inputs, weights)[0], due)
     settled = ledger.settle(load.patience)
     stats = _emptied(batcher)
-    # What lost a request may not end by itself either: then the threads are left to the end of the process.
+    # A batcher that lost a request may not end either: its threads are then left until the process ends.
     if settled:
         batcher.close()
     return Phase(load, ledger, stats, memory)
 
 
 def _emptied(batcher: MicroBatcher) -> Stats:
-    """The figures once the workers have thrown away what expired, which they do a moment after they said so."""
+    """The figures once the workers have dropped what expired, which they do a moment after they report it."""
     for _ in range(50):
         if batcher.stats().queued_tokens == 0:
             break
@@ -145,7 +151,7 @@ def _emptied(batcher: MicroBatcher) -> Stats:
 
 
 def arrivals(load: Load, draw: random.Random) -> Iterator[float]:
-    """Moments of a Poisson process, in the time of `time.monotonic`."""
+    """Times of a Poisson process, on the clock of `time.monotonic`."""
     start, after = time.monotonic(), draw.expovariate(load.rate)
     while after < load.seconds:
         yield start + after
@@ -153,7 +159,7 @@ def arrivals(load: Load, draw: random.Random) -> Iterator[float]:
 
 
 def measure_capacity(scorer: Scorer, texts: Sequence[str]) -> float:
-    """Texts a second of a bulk pass, after one over a few texts to warm up."""
+    """Texts per second of a bulk pass, after a short one to warm up."""
     list(scorer.assess_many(texts[:8], remember=0))
     start = time.perf_counter()
     list(scorer.assess_many(texts, remember=0))
@@ -170,7 +176,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "completed": lambda row: f"{row['completed']:,}",
         "rejected": lambda row: f"{row['rejected'] / row['requests']:.1%}",
         "expired": lambda row: f"{row['expired'] / row['requests']:.1%}",
-        "no text": lambda row: f"{row['refused'] / row['requests']:.1%}",
+        "not a text": lambda row: f"{row['refused'] / row['requests']:.1%}",
         "p50 s": lambda row: f"{row['latency_p50']:.3f}",
         "p99 s": lambda row: f"{row['latency_p99']:.3f}",
         "late p99 s": lambda row: f"{row['late_p99']:.3f}",
@@ -184,7 +190,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no word for what could not be measured."""
+    """The row with None for what could not be measured: JSON has no NaN."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -201,12 +207,12 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--minutes", type=_positive, default=15.0, help="of all rates together (15)")
+    parser.add_argument("--minutes", type=positive_number, default=15.0, help="in total, for all rates (15)")
     parser.add_argument("--rates", type=_rates, default=[0.8, 3.0], help="times the capacity (0.8,3)")
     parser.add_argument("--data", type=Path, nargs="+", help="records whose texts are sent (the corpus)")
     parser.add_argument("--texts", type=int, default=200, help="how many of them (200)")
-    parser.add_argument("--hostile", type=_share, default=0.1, help="share of hostile inputs (0.1)")
-    parser.add_argument("--deadline", type=_positive, default=DEADLINE, help=f"seconds ({DEADLINE:g})")
+    parser.add_argument("--hostile", type=share, default=0.1, help="share of hostile inputs (0.1)")
+    parser.add_argument("--deadline", type=positive_number, default=DEADLINE, help=f"seconds ({DEADLINE:g})")
     parser.add_argument("--queue-tokens", type=int, default=QUEUE_TOKENS, help=f"({QUEUE_TOKENS})")
     parser.add_argument("--variant", default="plain", help="one in float32, or raise --tolerance (plain)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of known probabilities (1e-6)")
@@ -215,20 +221,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
 def _rates(text: str) -> list[float]:
-    return [_positive(part) for part in text.split(",")]
-
-
-def _share(text: str) -> float:
-    if not 0 <= (value := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
-    return value
+    return [positive_number(part) for part in text.split(",")]
 
 
 def choose_texts(files: Sequence[Path], *, count: int, seed: int) -> list[str]:

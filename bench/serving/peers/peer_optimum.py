@@ -1,4 +1,4 @@
-"""optimum-onnx: the class that stands in for the torch model, batches of 32 as its documentation shows, also sorted."""
+"""optimum-onnx: the class that replaces the torch model, batches of 32 as in its documentation, also sorted."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What all peers share: they read a job, measure, and write what they found. Standard library only.
+"""The common part of all peers: read a job, measure, write the result. Standard library only.
 
 A peer is a script, run in a process (and where it must be, an environment) of its own:
 
@@ -66,7 +66,7 @@ def run_peer(measure: Callable[[Job], dict[str, Any]]) -> int:
 
 
 def run_bulk(load: Callable[[Job, ExitStack], Mapping[str, Pass]]) -> int:
-    """The `main` of a bulk peer; `load` imports and loads, and gives a pass for each setting that is tried."""
+    """The `main` of a bulk peer; `load` imports and loads, and returns a pass for each setting."""
 
     def measure(job: Job) -> dict[str, Any]:
         with ExitStack() as stack:
@@ -90,7 +90,7 @@ def time_passes(setting: str, one: Pass, repeats: int) -> dict[str, Any]:
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Row numbers, longest first, in batches of at most `budget` tokens, padding included; 0: one by one."""
+    """Row numbers, longest first, in batches of at most `budget` tokens, padding included; with 0 one by one."""
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
@@ -101,7 +101,7 @@ def batches_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def log_odds(probability: float) -> float:
-    """The logit of a probability, for peers that only give that; kept away from infinity."""
+    """The logit of a probability, for peers that give only probabilities; never infinite."""
     inside = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(inside / (1 - inside))
 
@@ -121,7 +121,7 @@ def _status_mb(pid: int | str, field: str) -> float:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
         return float(status.split(field)[1].split()[0]) / 1024
     except (OSError, IndexError):
-        # Not Linux: only the peak of this process can be told; a process that is gone has none.
+        # Not Linux: only the peak of this process is known; a process that has ended has none.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if pid == "self" else 0.0
 
 

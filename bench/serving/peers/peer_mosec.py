@@ -1,4 +1,4 @@
-"""mosec: a server process with the same model, asked by clients of another process."""
+"""mosec: a server process with the same model, and clients in another process."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""transformers' pipeline as its documentation shows it: one by one, and in batches in the order of the texts."""
+"""transformers' pipeline as in its documentation: one by one, and in batches in the order of the texts."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The two engines that peers run the classifier with: torch, and ONNX Runtime with nothing around it."""
+"""The two engines that peers run the classifier with: torch and plain ONNX Runtime."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -84,7 +84,7 @@ def load_engine(name: str, folder: Path, *, window_tokens: int, threads: int) ->
 
 
 def classify_texts(engine: Engine, texts: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Of texts in windows: the highest logit of each label, as a server answers; the windows share batches."""
+    """The highest logit of each label over the windows of each text, as a server answers; windows share batches."""
     logits = engine.classify([window for windows in texts for window in windows], budget=SERVER_BUDGET)
     answers, start = [], 0
     for windows in texts:

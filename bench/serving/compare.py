@@ -1,24 +1,24 @@
 """Throughput, latency, load time and memory of the scorer beside its peers, all measured in one run.
 
-    python bench/serving.py quickstart/run quickstart/bundle --data data/corpus/part-0*.jsonl --out serving.json \\
+    python -m serving.compare quickstart/run quickstart/bundle --data data/corpus/part-0*.jsonl --out serving.json \\
         --python optimum=OPTIMUM/bin/python infinity=INFINITY/bin/python litserve=PEERS/bin/python mosec=PEERS/bin/python
-    python bench/serving.py quickstart/run quickstart/bundle --data data/corpus/part-01.jsonl --texts 16 --repeats 1 \\
+    python -m serving.compare quickstart/run quickstart/bundle --data data/corpus/part-01.jsonl --texts 16 --repeats 1 \\
         --peers ours,torch,onnxruntime
 
-Each peer runs in a process of its own, one after the other, in its own environment where `--python` names one, over the
-same texts in their real mix of lengths. A peer that cannot be installed or started is named, and the rest goes on.
+Each peer runs in its own process, one after the other, in its own environment where `--python` names one, over the
+same texts in their real mix of lengths. A peer that cannot be installed or started is named, and the others go on.
 
 No peer serves our n-gram branch and mixture. They serve the same encoder, LoRA merged, as BertForSequenceClassification:
-its pooler reads one token where we average all, so nearly the same work, a bit less than ours, for we also clean the text,
-cut it into windows and run the branch. Peers get clean text cut into the same windows, each an input of its own,
-and read the same tokens but for word pieces at a window's ends. Bulk peers go over all texts at once. Online, clients in a
-closed loop send one text each: LitServe and mosec behind HTTP on the loopback interface, with the clients in another
-process; infinity and our micro-batcher inside one process with theirs. All clients take from the same cores.
+its pooler reads one token where we average all. That is nearly the same work, a little less than ours, because we also
+clean the text, cut it into windows and run the branch. Peers get clean text cut into the same windows, each as a separate
+input, and read the same tokens except for word pieces at the ends of a window. Bulk peers score all texts at once. Online,
+clients in a closed loop send one text each: to LitServe and mosec by HTTP on the loopback interface, from another process;
+to infinity and our micro-batcher from within their process. All clients use the same cores.
 
-Every figure is the median of the repeats of a peer's best setting. GFLOP/s count 2 for each encoder weight (embeddings
-left out) and token, and 4 T T hidden for attention in each layer over a window of T tokens; padding, pooling, head and
-n-grams count nothing. The peak beside it is a 2048 x 2048 matrix product in the row's precision (float32 for int8),
-measured just before that peer. Memory of a server is the sum over its processes, so pages they share count in each.
+Every figure is the median of the repeats of a peer's best setting. GFLOP/s count 2 per encoder weight (without
+embeddings) and token, and 4 T T hidden for attention per layer over a window of T tokens; padding, pooling, head and
+n-grams do not count. The peak is a 2048 x 2048 matrix product in the row's precision (float32 for int8), measured just
+before that peer. Memory of a server is the sum over its processes, so shared pages count once per process.
 """
 
 import argparse
@@ -31,9 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from guard import guarded
-from serving_inputs import Shape, Texts, choose_texts, cut, write_model_folder
-from serving_process import PeerFailed, run_script
-from serving_report import Row, bulk_table, online_table, without_logits
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -44,6 +41,10 @@ from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.engine.workers import usable_cores
 from merchantguard.serve.scorer import load_tokenizer
 from merchantguard.train.run import load_run
+
+from .inputs import Shape, Texts, choose_texts, cut, write_model_folder
+from .process import PeerFailed, run_script
+from .report import Row, bulk_table, online_table, without_logits
 
 PEERS = (
     *("ours", "transformers", "torch", "optimum", "onnxruntime", "openvino", "infinity"),
@@ -66,7 +67,7 @@ class Entry:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What tells a script that can do both which one is wanted."""
+        """Arguments that select the part of a script that can do both."""
         return ("online",) if self.online else ()
 
 
@@ -118,16 +119,16 @@ def _openvino_entries() -> list[Entry]:
 
 
 def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
-    """`peer=PYTHON` pairs to peer -> interpreter; this one where none is named.
+    """The interpreter of each peer, from `peer=PYTHON` pairs; by default this one.
 
-    :raises MerchantGuardError: if a pair is no pair or names no peer.
+    :raises MerchantGuardError: if a pair is malformed or does not name a peer.
     """
     pythons = dict.fromkeys((*PEERS, "gemm"), sys.executable)
     for pair in pairs:
         peer, found, python = pair.partition("=")
         if not found or not python or peer not in PEERS:
             raise MerchantGuardError(f"--python {pair!r}: write PEER=PYTHON; peers: {', '.join(PEERS)}")
-        # Not resolved: a link into an environment is what makes it one.
+        # Not resolved: an environment's interpreter is a link.
         pythons[peer] = str(Path(python).absolute()) if "/" in python else python
     return pythons
 
@@ -135,7 +136,7 @@ def parse_pythons(pairs: Sequence[str]) -> dict[str, str]:
 def parse_peers(text: str) -> tuple[str, ...]:
     """Comma-separated names of peers.
 
-    :raises MerchantGuardError: naming what is no peer.
+    :raises MerchantGuardError: naming those that do not exist.
     """
     chosen = tuple(name.strip() for name in text.split(",") if name.strip())
     if unknown := [name for name in chosen if name not in PEERS]:
@@ -144,7 +145,7 @@ def parse_peers(text: str) -> tuple[str, ...]:
 
 
 class Bench:
-    """Measures entries one after the other and keeps what came out, the failures included."""
+    """Measures entries one after the other and keeps the results, failures included."""
 
     def __init__(
         self, folder: Path, job: Mapping[str, Any], pythons: Mapping[str, str], *, timeout: float
@@ -182,7 +183,7 @@ class Bench:
         )
 
     def report(self, *, clients: int) -> str:
-        """The tables, and a line for each peer that was left out."""
+        """The tables, and a line for each peer that is left out."""
         parts = []
         if self.rows[False]:
             parts += ["Bulk:", bulk_table(self.rows[False])]
@@ -192,7 +193,7 @@ class Bench:
         return "\n\n".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything but the logits."""
+        """All results without the logits."""
         rows = [
             {"name": row.name, "online": online, "gflops": row.gflops, **without_logits(row.result)}
             for online, found in self.rows.items()
@@ -232,7 +233,7 @@ def prepare(args: argparse.Namespace, bundle: Bundle, folder: Path) -> tuple[Tex
 
 
 def job_of(args: argparse.Namespace, texts: Texts, bundle: Bundle) -> dict[str, Any]:
-    """What every peer is told; `options` come on top."""
+    """The job of every peer, to which `options` are added."""
     return {
         "raw": texts.raw,
         "windows": texts.windows,
@@ -246,7 +247,7 @@ def job_of(args: argparse.Namespace, texts: Texts, bundle: Bundle) -> dict[str, 
 
 def main() -> int:
     """Prepare, measure every peer, print the tables."""
-    # A termination unwinds like an interrupt, so that no peer stays behind.
+    # A termination unwinds like an interrupt, so that no peer is left running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     disable_progress_bar()
     args = parse_arguments()

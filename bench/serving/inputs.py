@@ -1,4 +1,4 @@
-"""What the peers of the serving benchmark read: the texts in windows, and the encoder as a model they can serve."""
+"""Inputs of the peers of the serving benchmark: the texts in windows, and the encoder as a model they can serve."""
 
 import random
 import warnings
@@ -30,9 +30,11 @@ _OPSET = 18
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts as they came, and as their windows' clean text; `ids` (per window) are our tokens of it.
+    """Texts, and the clean text of their windows.
 
-    `peer_tokens` counts what a peer reads: a window's text by itself may be cut into other word pieces at its ends.
+    :param ids: our tokens of each window.
+    :param peer_tokens: number of tokens that a peer reads: the text of a window on its own may be cut into other word
+        pieces at its ends.
     """
 
     raw: list[str]
@@ -43,26 +45,26 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one token and one window cost the encoder: its weights but for the embeddings, and its attention."""
+    """What the cost of a token and of a window depends on: the encoder's weights without embeddings, its attention."""
 
     weights: int
     hidden: int
     layers: int
 
     def flops(self, lengths: Sequence[int]) -> float:
-        """Of windows of these lengths, without padding: 2 for each weight and token, 4 T T hidden in each layer."""
+        """FLOPs for windows of these lengths, without padding: 2 per weight and token, 4 T T hidden per layer."""
         tokens, squares = sum(lengths), sum(length * length for length in lengths)
         return 2.0 * self.weights * tokens + 4.0 * squares * self.hidden * self.layers
 
 
 def choose_texts(files: Sequence[Path], *, count: int, seed: int) -> list[str]:
-    """Up to `count` different texts of the files in random order, so that lengths are mixed as they are there."""
+    """Up to `count` different texts of the files in random order, so that lengths are mixed as in the files."""
     texts = list(dict.fromkeys(record.text for record in read_records(files, None).records))
     return random.Random(seed).sample(texts, min(count, len(texts)))
 
 
 def cut(texts: Sequence[str], tokenizer: WindowTokenizer, plain: Tokenizer) -> Texts:
-    """Clean the texts and cut them as the scorer does; `plain` is the same tokenizer, as a peer uses it."""
+    """Clean the texts and cut them as the scorer does; `plain` is the same tokenizer as a peer uses it."""
     cleaned = [clean(text).text for text in texts]
     found = [each.windows for each in tokenizer.encode_batch(cleaned)]
     windows = [
@@ -83,10 +85,10 @@ def cut(texts: Sequence[str], tokenizer: WindowTokenizer, plain: Tokenizer) -> T
 def write_model_folder(run: LoadedRun, bundle: Bundle, texts: Texts, folder: Path) -> Shape:
     """Write the run's merged encoder as a `BertForSequenceClassification`, with ONNX graphs of it.
 
-    Its head is a ridge regression from BERT's pooler to the model's own calibrated logits of these windows: the peers then
-    decide about as the model does, and a difference in precision moves decisions as it would there.
+    Its head is a ridge regression from BERT's pooler to the model's own calibrated logits of these windows: the peers
+    then decide roughly as the model does, and a difference in precision changes as many decisions.
 
-    :raises RunError: if the encoder is no BERT.
+    :raises RunError: if the encoder is not a BERT.
     """
     merged = merge_adapter(run.model)
     encoder: Any = merged.encoder
@@ -96,7 +98,7 @@ def write_model_folder(run: LoadedRun, bundle: Bundle, texts: Texts, folder: Pat
     _fit_head(model, merged, bundle, texts.ids[:_HEAD_WINDOWS])
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    _write_tokenizer(bundle.path / TOKENIZER, folder, window_tokens=run.window_tokens)
+    _write_tokenizer(bundle.path / TOKENIZER, folder, window_tokens=run.settings.model.window_tokens)
     write_graphs(model, folder)
     weights = sum(p.numel() for name, p in encoder.named_parameters() if name.startswith("encoder."))
     return Shape(weights, int(encoder.config.hidden_size), int(encoder.config.num_hidden_layers))
@@ -123,7 +125,7 @@ def _fit_head(model: Any, teacher: PolicyModel, bundle: Bundle, windows: Sequenc
             features.append(model.bert(ids, torch.ones_like(ids)).pooler_output[0])
             answer = teacher(ids, torch.ones_like(ids))
             logits.append((answer[0] if isinstance(answer, tuple) else answer)[0])
-    scale, offset = bundle.calibration()
+    scale, offset = bundle.calibration
     targets = torch.stack(logits).double().numpy() * scale + offset
     weight, bias = _ridge(torch.stack(features).double().numpy(), targets)
     with torch.no_grad():
@@ -134,7 +136,7 @@ def _fit_head(model: Any, teacher: PolicyModel, bundle: Bundle, windows: Sequenc
 def _ridge(
     features: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (K, F) and biases (K,); features are weighed by their spread, so that small ones are not lost."""
+    """Weights (K, F) and biases (K,); features are scaled by their spread, so that small ones are not lost."""
     mean, center = features.mean(axis=0), targets.mean(axis=0)
     spread = features.std(axis=0) + 1e-6
     scaled = (features - mean) / spread
@@ -163,7 +165,7 @@ def write_graphs(model: Any, folder: Path) -> None:
     inputs = torch.ones(2, 8, dtype=torch.long)
     axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracing exporter warns of itself; agreement is measured
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated; agreement is measured
         torch.onnx.export(
             model,
             (inputs, torch.ones_like(inputs)),

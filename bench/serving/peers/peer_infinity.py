@@ -12,7 +12,7 @@ from harness import STARTED, Job, Logits, Pass, log_odds, peak_mb, rss_mb, run_b
 
 
 def make_engine(job: Job) -> Any:
-    """The engine on a CPU with its own defaults, but for what would need optimum or fetch code."""
+    """The engine on a CPU with its own defaults, except those that need optimum or download code."""
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
     return AsyncEmbeddingEngine.from_args(

@@ -1,4 +1,4 @@
-"""ONNX Runtime with default options, windows one by one: what a first script does with a graph."""
+"""ONNX Runtime with default options, windows one by one, as in a first script."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Measuring a real server process on the loopback interface: started, asked by clients of another process, ended.
+"""Measuring a real server process on the loopback interface, with clients in another process.
 
 A server peer is run twice: as a peer it sweeps the layouts below, and with `--serve CONFIG` it is the server.
 """
@@ -45,7 +45,7 @@ class Config:
 
 
 def served_config() -> Config | None:
-    """The configuration that this process is to serve; None where it is the peer that sweeps."""
+    """The configuration that this process serves; None in the process that runs the sweep."""
     return Config(**json.loads(sys.argv[2])) if sys.argv[1] == "--serve" else None
 
 
@@ -91,7 +91,7 @@ def _measure(job: Job, config: Config, script: str, path: str) -> dict[str, Any]
 
 @contextmanager
 def _server(script: str, config: Config, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The server's process; it and what it started are ended, whatever happens, and a failure shows its log."""
+    """The server's process; it and its children are always ended, and a failure shows its log."""
     with open(log, "wb") as stream:
         command = [sys.executable, script, "--serve", json.dumps(asdict(config))]
         server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=log.parent)
@@ -113,14 +113,14 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.kill()
         server.wait()
     for pid, born in family.items():
-        # The number of a process that ended by itself may already be another one's.
+        # The id of a process that has ended may already belong to another one.
         if born is not None and _born(pid) == born:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, in ticks since the machine did; None where there is none."""
+    """When a process started, in ticks since boot; None if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -128,7 +128,7 @@ def _born(pid: int) -> str | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes that a process started, and those that they did (Linux)."""
+    """The children of a process, and their children (Linux)."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""torch by a careful hand: windows sorted by length, batches by token budget, float32 or bfloat16."""
+"""Carefully written torch: windows sorted by length, batches by token budget, float32 or bfloat16."""
 
 import sys
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From what the peers measured to tables: medians, ratios against ours, the share of the machine's peak, agreement."""
+"""From the peers' measurements to tables: medians, ratios against ours, the share of the machine's peak, agreement."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ OURS = "ours"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One peer as it was measured.
+    """The measurements of one peer.
 
-    :param result: what its script wrote.
+    :param result: the output of its script.
     :param gflops: the machine's peak just before, by precision.
     :param twin: the row whose logits this one's are compared with.
     :param texts: texts of a pass; `tokens` and `flops` likewise.
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of two sets of logits: the largest difference of a probability, and the share of equal decisions at 0.5."""
+    """Two sets of logits compared: the largest difference of a probability, the share of equal decisions at 0.5."""
 
     largest: float
     equal: float
@@ -51,7 +51,7 @@ def best_setting(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rates(setting: Mapping[str, Any]) -> list[float]:
-    """What a setting did in each repeat: texts/s online, passes/s in bulk."""
+    """The rate of a setting in each repeat: texts/s online, passes/s in bulk."""
     if "texts_per_second" in setting:
         return list(setting["texts_per_second"])
     return [1 / seconds for seconds in setting["seconds"]]
@@ -72,7 +72,7 @@ def _probabilities(logits: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 def figures(row: Row) -> dict[str, float]:
     """The medians of a bulk row's best setting: texts/s, tokens/s, GFLOP/s and the percentage of the peak.
 
-    A precision whose peak was not measured, such as int8, is held against float32.
+    A precision whose peak is not measured, such as int8, is compared with the peak in float32.
     """
     passes = statistics.median(rates(best_setting(row.result)))
     gflops = row.flops * passes / 1e9
@@ -85,13 +85,13 @@ def figures(row: Row) -> dict[str, float]:
 
 
 def fastest_ours(speeds: Mapping[str, float], rows: Sequence[Row]) -> str | None:
-    """The name of our fastest row; None where none was measured."""
+    """The name of our fastest row; None without one."""
     own = [row.name for row in rows if row.is_ours]
     return max(own, key=lambda name: speeds[name], default=None)
 
 
 def ratio(ours: float | None, its: float) -> str:
-    """How many times ours it does in the time of one of its own, for a cell."""
+    """How many passes ours makes in the time of one of its passes, for a cell."""
     return "-" if ours is None else f"{ours / its:.2f}"
 
 
@@ -135,7 +135,7 @@ def _fastest_of_precision(rows: Sequence[Row], known: Mapping[str, Mapping[str, 
 
 
 def online_table(rows: Sequence[Row], *, clients: int) -> str:
-    """A markdown table of servers and engines under a closed loop; clients / throughput is the mean latency it forces."""
+    """A markdown table of servers and engines under a closed loop, in which clients / throughput is the mean latency."""
     speeds = {row.name: statistics.median(rates(best_setting(row.result))) for row in rows}
     first = fastest_ours(speeds, rows)
     lines = [
@@ -171,6 +171,6 @@ def _agreement_cell(row: Row, twin: Row | None) -> str:
 
 
 def without_logits(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result as it is kept: the logits, of every window, have done their work."""
+    """A result to keep, without the logits of every window."""
     settings = [{k: v for k, v in each.items() if k != "logits"} for each in result["settings"]]
     return {**result, "settings": settings}

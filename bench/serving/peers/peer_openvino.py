@@ -10,7 +10,7 @@ from harness import Job, Logits, Pass, batches_by_length, run_bulk
 
 
 def load(job: Job, _: ExitStack) -> Mapping[str, Pass]:
-    """One by one where the job sets no hint; with the throughput hint also in batches."""
+    """One by one if the job sets no hint; with the throughput hint also in batches."""
     import openvino
 
     hints = {"INFERENCE_PRECISION_HINT": job.options["precision"]}
@@ -20,8 +20,8 @@ def load(job: Job, _: ExitStack) -> Mapping[str, Pass]:
     compiled = core.compile_model(core.read_model(job.folder / "model.onnx"), "CPU", hints)
     if not job.options["throughput"]:
         return {"one by one": partial(_in_turn, job, compiled)}
-    # As many requests as OpenVINO thinks best. One queue for all passes: with a new one for each, taking the compiled
-    # model apart at the end waited for ever.
+    # As many requests as OpenVINO recommends. One queue for all passes: with a new one for each, deleting the compiled
+    # model at the end never returned.
     queue = openvino.AsyncInferQueue(compiled)
     budgets = {"queue": 0, "queue, batches of 1024 tokens": 1024}
     return {name: partial(_queued, job, queue, budget) for name, budget in budgets.items()}

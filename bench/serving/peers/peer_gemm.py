@@ -1,4 +1,4 @@
-"""What the machine can do at this moment: a square matrix product in float32 and bfloat16 on all cores, GFLOP/s."""
+"""The peak of the machine at this moment: a square matrix product in float32 and bfloat16 on all cores, GFLOP/s."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ SIZE = 2048
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """The best of `repeats` products in each precision: a peak is what neighbours left untouched."""
+    """The best of `repeats` products in each precision, which other processes disturbed least."""
     import torch
 
     torch.set_num_threads(job.threads)

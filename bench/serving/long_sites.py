@@ -1,12 +1,11 @@
-"""Whole sites: does reading all of a long text beat reading its beginning, and is the violating page the one shown?
+"""Whole sites: does reading all of a long text beat reading its beginning, and is the evidence on the violating page?
 
-    python bench/long_sites.py quickstart/bundle --pages MERCHANTS/*.jsonl --sites data/corpus/part-0*.jsonl \\
+    python -m serving.long_sites quickstart/bundle --pages MERCHANTS/*.jsonl --sites data/corpus/part-0*.jsonl \\
         --splits quickstart/run/splits.json
 
-A long site is 12 to 40 pages of compliant merchants, joined in random order; every second one has a violating page among
-them, at a random place, whose labels the site takes. Beside them stand the corpus's own `site` records of the
-test split. The same bundle scores each text whole and cut after its first 512 tokens. Give pages that the model
-was not trained on.
+A long site is 12 to 40 pages of compliant merchants, joined in random order; every second site has a violating page at a
+random place, whose labels it takes. The corpus's own `site` records of the test split are scored too. The same bundle
+scores each text whole and cut after its first 512 tokens. Give pages that the model was not trained on.
 """
 
 import argparse
@@ -20,12 +19,14 @@ import numpy as np
 from guard import guarded
 from numpy.typing import NDArray
 from run_splits import of_splits
+from tokenizers import Tokenizer
 
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.records.readers import read_records
 from merchantguard.data.records.record import Record
 from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.serve import Assessment, EvidenceOptions, Scorer
+from merchantguard.serve.bundle import TOKENIZER
 from merchantguard.train.evaluation.bootstrap import cluster_interval
 from merchantguard.train.evaluation.metrics import macro_average_precision
 
@@ -35,7 +36,7 @@ LONG_TOKENS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A long text with its labels; `page` is where the violating page stands in it, if it was put there."""
+    """A long text with its labels; `page` is the range of the violating page, if one was put in."""
 
     text: str
     labels: tuple[str, ...]
@@ -47,11 +48,11 @@ def join_pages(records: Sequence[Record], *, least: int, most: int, limit: int, 
     draw = random.Random(seed)
     violating_records = [record for record in records if record.labels]
     draw.shuffle(violating_records)
-    innocent = [record.text for record in records if not record.labels and not record.unknown]
+    compliant = [record.text for record in records if not record.labels and not record.unknown]
     sites = []
     for record in violating_records[:limit]:
         for violating in (record, None):
-            pages = [draw.choice(innocent) for _ in range(draw.randint(least, most))]
+            pages = [draw.choice(compliant) for _ in range(draw.randint(least, most))]
             if violating is None:
                 sites.append(Site("\n\n".join(pages), (), None))
                 continue
@@ -64,10 +65,7 @@ def join_pages(records: Sequence[Record], *, least: int, most: int, limit: int, 
 
 def beginnings(scorer: Scorer, texts: Sequence[str]) -> list[str]:
     """Each text up to the end of its token number `FIRST_TOKENS`."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(scorer.bundle.path / "tokenizer.json"))
-    tokenizer.no_padding()
+    tokenizer = plain_tokenizer(scorer)
     tokenizer.enable_truncation(FIRST_TOKENS)
     return [
         text[: max((end for _, end in encoding.offsets), default=0)]
@@ -77,12 +75,16 @@ def beginnings(scorer: Scorer, texts: Sequence[str]) -> list[str]:
 
 def token_counts(scorer: Scorer, texts: Sequence[str]) -> NDArray[np.int64]:
     """Tokens of each text."""
-    from tokenizers import Tokenizer
+    encodings = plain_tokenizer(scorer).encode_batch(list(texts))
+    return np.array([len(encoding.ids) for encoding in encodings])
 
-    tokenizer = Tokenizer.from_file(str(scorer.bundle.path / "tokenizer.json"))
+
+def plain_tokenizer(scorer: Scorer) -> Tokenizer:
+    """The bundle's tokenizer, which neither pads nor truncates."""
+    tokenizer = Tokenizer.from_file(str(scorer.bundle.path / TOKENIZER))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
+    return tokenizer
 
 
 def report(
@@ -111,7 +113,7 @@ def report(
 
 
 def report_evidence(sites: Sequence[Site], assessments: Sequence[Assessment]) -> None:
-    """Print how often the first span of a found violation, and one of all, stands in the violating page."""
+    """Print how often the first span of a found violation, and any of its spans, lies in the violating page."""
     shown = [
         [site.page[0] < span.end and span.start < site.page[1] for span in finding.spans]
         for site, assessment in zip(sites, assessments, strict=True)
@@ -121,7 +123,7 @@ def report_evidence(sites: Sequence[Site], assessments: Sequence[Assessment]) ->
     if shown:
         first, some = np.mean([each[0] for each in shown]), np.mean([any(each) for each in shown])
         print(
-            f"of {len(shown)} found violations the first span stands in the violating page in {first:.1%}, ",
+            f"of {len(shown)} found violations the first span lies in the violating page in {first:.1%}, ",
             end="",
         )
         print(f"one of up to {EvidenceOptions().spans} in {some:.1%}")
@@ -135,15 +137,17 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--pages", type=Path, nargs="+", required=True, help="records to join into sites")
     parser.add_argument("--sites", type=Path, nargs="+", help="records whose form is site")
-    parser.add_argument("--splits", type=Path, help="a run's splits.json: only sites of its test split count")
-    parser.add_argument("--least", type=int, default=12, help="fewest innocent pages of a site (12)")
-    parser.add_argument("--most", type=int, default=40, help="most innocent pages of a site (40)")
+    parser.add_argument(
+        "--splits", type=Path, help="a run's splits.json: only sites of its test split are scored"
+    )
+    parser.add_argument("--least", type=int, default=12, help="fewest compliant pages of a site (12)")
+    parser.add_argument("--most", type=int, default=40, help="most compliant pages of a site (40)")
     parser.add_argument("--limit", type=int, default=60, help="most sites with a violating page (60)")
     parser.add_argument(
         "--evidence",
         type=int,
         default=30,
-        help="sites whose evidence is looked at: it costs most of the time (30)",
+        help="sites whose evidence is checked, which takes most of the time (30)",
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

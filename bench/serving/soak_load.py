@@ -1,4 +1,4 @@
-"""The load of the soak: what is sent, the clients that send it, and their account of what came of it."""
+"""The load of the soak: the inputs, the clients that send them, and the clients' own ledger of the results."""
 
 import math
 import threading
@@ -27,7 +27,7 @@ _SENTENCE = "Call us or write a letter, we answer within two days. "
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a client sends; `expected` is its answer where that is known, `weight` how often it comes beside its like."""
+    """An input that a client sends: `expected` is its answer, where known, and `weight` its relative frequency."""
 
     text: Any
     weight: float = 1.0
@@ -35,7 +35,7 @@ class Input:
 
 
 def hostile_inputs() -> list[Input]:
-    """Inputs that nobody sends by mistake."""
+    """Inputs that are meant to do harm."""
     common = [
         *("", None, b"We sell crimson goods.", "\0" * 10_000 + _SENTENCE, "\u200b" * 100_000 + _SENTENCE),
         "\ud800 goods \udfff for sale " * 20,
@@ -52,7 +52,7 @@ def hostile_inputs() -> list[Input]:
 
 
 def draw_inputs(scorer: Scorer, texts: Sequence[str], hostile: float) -> list[Input]:
-    """The texts and the hostile inputs, weighted so that a share `hostile` is hostile; some with known answers."""
+    """The texts and the hostile inputs, weighted so that the share `hostile` is hostile; some with known answers."""
     share = hostile / sum(each.weight for each in hostile_inputs())
     known = [
         Input(each.text, each.weight * share, _assessed(scorer, each.text) if each.weight == 1 else None)
@@ -90,7 +90,7 @@ class Ledger:
             return len(self._ends) - 1
 
     def end(self, number: int, outcome: str, *, latency: float | None = None) -> None:
-        """A request has ended, as it should once."""
+        """Note that a request has ended, which it should do once."""
         with self._changed:
             self._open -= not self._ends[number]
             self._ends[number] = min(self._ends[number] + 1, 255)
@@ -100,17 +100,17 @@ class Ledger:
             self._changed.notify_all()
 
     def surprise(self, error: BaseException) -> None:
-        """An error came that is none of those that may come."""
+        """Note an error that must not occur."""
         with self._changed:
             self.unexpected[f"{type(error).__name__}: {error}"] += 1
 
     def differ(self, difference: float) -> None:
-        """A known answer came, so far from what was expected."""
+        """Note how far a known answer is from the expected one."""
         with self._changed:
             self.largest_difference = max(self.largest_difference, difference)
 
     def settle(self, seconds: float) -> bool:
-        """Wait until every request has ended; False if some do not."""
+        """Wait until every request has ended; returns False if some do not."""
         with self._changed:
             return self._changed.wait_for(lambda: self._open == 0, timeout=seconds)
 
@@ -125,13 +125,13 @@ class Ledger:
 
 
 class Client:
-    """Sends inputs to a batcher and enters what becomes of them."""
+    """Sends inputs to a batcher and enters the results in the ledger."""
 
     def __init__(self, batcher: MicroBatcher, ledger: Ledger, *, deadline: float) -> None:
         self._batcher, self._ledger, self._deadline = batcher, ledger, deadline
 
     def send(self, each: Input, due: float) -> None:
-        """Submit an input that arrived at the moment `due`."""
+        """Submit an input that arrived at time `due`."""
         number = self._ledger.begin()
         self._ledger.late.append(time.monotonic() - due)
         try:
@@ -159,7 +159,7 @@ class Client:
 
 
 def _difference(each: Input, found: Assessment) -> float:
-    """Largest difference of a probability from the known answer; infinite where the decision is another one."""
+    """Largest difference of a probability from the known answer; infinite if the decision differs."""
     if not isinstance(each.text, str):
         return math.inf
     if each.expected is None:
@@ -177,7 +177,7 @@ class Memory:
 
     @contextmanager
     def sampled(self) -> Iterator[None]:
-        """Sample once a second meanwhile."""
+        """Sample once a second in the block."""
         over, start = threading.Event(), time.monotonic()
 
         def sample() -> None:
@@ -194,7 +194,7 @@ class Memory:
             thread.join()
 
     def lowest(self) -> list[tuple[float, float]]:
-        """The lowest value of each minute with its second: what stays, not what ten megabytes of text take for a moment."""
+        """The lowest value of each minute with its second: memory that is kept, not what a huge text takes for a moment."""
         by_minute: dict[int, tuple[float, float]] = {}
         for second, megabytes in zip(self.seconds, self.megabytes, strict=True):
             minute = int(second // MINUTE)
@@ -202,8 +202,10 @@ class Memory:
         return [(second, megabytes) for megabytes, second in by_minute.values()]
 
     def slope(self, length: float) -> float:
-        """Megabytes an hour of what stays, over the second half of a phase of so many seconds but not its first minute;
-        NaN where it is too short to say."""
+        """Megabytes per hour, over the second half of a phase of `length` seconds without its first minute.
+
+        NaN if it is too short.
+        """
         kept = [(s, m) for s, m in self.lowest() if s >= max(MINUTE, length / 2)]
         if len(kept) < 3:
             return math.nan

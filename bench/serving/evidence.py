@@ -1,10 +1,10 @@
 """How often the first evidence span of a found violation overlaps a passage that a person quoted for it.
 
-    python bench/evidence.py quickstart/bundle data/corpus/part-0*.jsonl --splits quickstart/run/splits.json
-    python bench/evidence.py bundle/ held_out.jsonl --share 0.5
+    python -m serving.evidence quickstart/bundle data/corpus/part-0*.jsonl --splits quickstart/run/splits.json
+    python -m serving.evidence bundle/ held_out.jsonl --share 0.5
 
-Give records that the bundle's model was not trained on. The chance line is what a passage drawn at random
-from the text would get; passages of a short text overlap a quote easily, so look at the gap between the two.
+Give records that the bundle's model was not trained on. "Chance" is the share for a passage drawn at random from the
+text; passages of a short text overlap a quote easily, so look at the difference between the two.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One found violation; the shares are of passages of the text."""
+    """One found violation: whether its first span, and any span, overlaps a quote, and the share of passages that do."""
 
     probability: float
     first: bool
@@ -39,7 +39,7 @@ class Row:
 
 
 def quote_ranges(text: str, quotes: Sequence[str]) -> list[Range]:
-    """Every place where one of the quotes stands."""
+    """Every place where one of the quotes occurs."""
     ranges = []
     for quote in quotes:
         start = text.find(quote)

@@ -1,4 +1,4 @@
-"""The package itself: `Scorer.assess_many` over the raw texts, or its `MicroBatcher` asked by coroutines of one process.
+"""The package itself: `Scorer.assess_many` over the raw texts, or its `MicroBatcher` with coroutines of one process.
 
 It cleans, cuts and pools the texts, runs the n-gram branch and the mixture, and calibrates: more work than a peer does.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_scorer(job: Job) -> "Scorer":
-    """The scorer of the variant that the job names, without evidence, which no peer looks for."""
+    """The scorer of the variant that the job names, without evidence, which no peer gives."""
     from merchantguard.serve import EvidenceOptions, Scorer
 
     bundle, variant = job.options["bundle"], job.options["variant"]

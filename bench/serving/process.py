@@ -1,4 +1,4 @@
-"""Running a peer's script in a process group of its own, which is ended whatever happens."""
+"""Running a peer's script in its own process group, which is ended whatever happens."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = Path(__file__).with_name("serving_peers")
+SCRIPTS = Path(__file__).with_name("peers")
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 _TAIL = 1500
 _END_SECONDS = 20
@@ -61,7 +61,7 @@ def run_script(
 
 
 def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> int | None:
-    """The exit status, None where time ran out; what is left of the group is ended, on an interrupt too."""
+    """The exit status, None after a timeout; the rest of the group is ended, on an interrupt too."""
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
@@ -71,8 +71,8 @@ def _wait(process: "subprocess.Popen[bytes]", timeout: float) -> int | None:
 
 
 def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the group to end, so that servers can clean up, then kill what is left of it."""
-    with suppress(ProcessLookupError):  # nobody is left
+    """Ask the group to end, so that servers can clean up, then kill the rest of it."""
+    with suppress(ProcessLookupError):  # no process is left
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_SECONDS
         while time.monotonic() < deadline:

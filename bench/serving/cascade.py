@@ -1,11 +1,11 @@
 """What a cascade clears, loses and saves: on every set, and on a stream with few violations.
 
-    python bench/cascade.py BUNDLE --data BENCHMARKS --validation MERCHANTS --splits RUN/splits.json --losses 0.02,0.05,0.1
+    python -m serving.cascade BUNDLE --data BENCHMARKS --validation MERCHANTS --splits RUN/splits.json --losses 0.02,0.05,0.1
 
 For each certified loss: the share of compliant texts that the first stage clears, the share of violating ones that it
 loses, and how much faster the scorer is over the set with the cascade on, in one run, as a ratio. A loss that the
-bundle's calibration split is too small to certify is raised to the smallest one that it can. "Stream" is made of the
-compliant texts of all sets, in their proportions, and of so many of the violating ones that they are 2 %.
+bundle's calibration split is too small to certify is raised to the smallest one that it certifies. "Stream" consists of
+the compliant texts of all sets, in their proportions, and of as many violating ones as make 2 %.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from benchmark_data import load_benchmarks, load_sources
-from evidence_cost import pass_seconds
 from guard import guarded
 from run_splits import of_splits
 
@@ -33,12 +32,14 @@ from merchantguard.serve.bundle_reader import read_bundle
 from merchantguard.serve.cascade import Cascade, least_loss
 from merchantguard.serve.preprocess import encode_texts
 
+from .evidence_cost import pass_seconds
+
 STREAM_VIOLATIONS = 0.02
 NO_EVIDENCE = EvidenceOptions(spans=0)
 
 
 def load_sets(args: argparse.Namespace, taxonomy: Taxonomy) -> dict[str, list[Record]]:
-    """The corpus's test split, merchants by other writers, and the test files of the benchmarks.
+    """The corpus's test split, out-of-distribution merchants, and the test files of the benchmarks.
 
     :raises RecordError: if a file has a bad row.
     """
@@ -48,7 +49,7 @@ def load_sets(args: argparse.Namespace, taxonomy: Taxonomy) -> dict[str, list[Re
         sets["corpus test split"] = of_splits(corpus, args.splits)
     if args.validation:
         files = sorted(args.validation.glob("*.jsonl"))
-        sets["by other writers"] = read_records(files, taxonomy, strict=True).records
+        sets["out of distribution"] = read_records(files, taxonomy, strict=True).records
     if args.data:
         sources = load_sources(taxonomy).values()
         sets |= load_benchmarks(args.data, "test", taxonomy, sources=sources, on_missing=print)
@@ -83,7 +84,7 @@ def outcome(cascade: Cascade, scorer: Scorer, records: Sequence[Record]) -> dict
 
 
 def speed(scorers: Sequence[Scorer], records: Sequence[Record], *, repeats: int) -> list[tuple[float, float]]:
-    """Texts a second, and a second of processor time, of each scorer: the medians of passes that take turns."""
+    """Texts per second, and per second of processor time, of each scorer: medians of passes that take turns."""
     texts = [record.text for record in records]
     seconds: list[list[tuple[float, float]]] = [[] for _ in scorers]
     for _ in range(repeats):
@@ -97,7 +98,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each loss and set, the stream last."""
     sets = load_sets(args, load_taxonomy())
     streamed = stream(sets, size=args.stream)
-    stage = read_bundle(args.bundle).first_stage
+    stage = read_bundle(args.bundle).cascade
     least = 1.0 if stage is None else least_loss(len(stage.violating_scores), stage.confidence)
     full = Scorer.load(args.bundle, evidence=NO_EVIDENCE, variant=args.variant)
     rows = []
@@ -136,7 +137,9 @@ def main() -> int:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, help="folder of the benchmark folders")
-    parser.add_argument("--validation", type=Path, help="folder of JSONL files by other writers")
+    parser.add_argument(
+        "--validation", type=Path, help="folder of JSONL files of out-of-distribution merchants"
+    )
     parser.add_argument("--splits", type=Path, help="splits.json of the run, for the corpus's test split")
     parser.add_argument("--losses", default="0.02,0.05,0.1", help="certified losses (0.02,0.05,0.1)")
     parser.add_argument("--variant", default="auto")
