@@ -12,10 +12,8 @@ from ..data.records.record import Record
 from ..data.shipped import corpus_paths
 from ..serve.bundle import DOCUMENT, MODEL, TOKENIZER, Bundle
 from ..serve.bundle_reader import read_bundle
-from ..train.evaluation.predictions import Predictions
 from ..train.model.policy_model import PolicyModel
 from ..train.run import LoadedRun
-from ..train.run_files import PREDICTIONS
 from .card import model_card
 from .cascade import StageData, write_cascade
 from .document import BundleDocument, file_hashes
@@ -92,9 +90,8 @@ def _check_reduced(run: LoadedRun, merged: PolicyModel, bundle: Bundle, *, int8:
 
 def _held_out_texts(run: LoadedRun) -> list[str]:
     """Texts spread over the run's test split, or over the shipped corpus where the run keeps none."""
-    kept = run.path / PREDICTIONS / "test.parquet"
-    if kept.is_file():
-        texts = list(Predictions.load(kept).texts)
+    if run.has_predictions("test"):
+        texts = list(run.predictions("test").texts)
     else:
         texts = [record.text for record in read_records(corpus_paths(), None).records]
     return texts[:: max(1, len(texts) // _PARITY_TEXTS)]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..core.errors import RecordError
+from ..core.labels import LabelMatrix
 from ..data.records.record import Record
 from ..data.windows import WindowTokenizer
 from ..serve.bundle import Bundle, CascadeStage
@@ -21,10 +22,9 @@ from ..serve.preprocess import encode_texts
 from ..serve.scorer import load_tokenizer
 from ..train.evaluation.predictions import Predictions
 from ..train.model.ngram_branch import NgramBranch
-from ..train.model.ngram_fitting import fit_ngrams, piece_spellings
+from ..train.model.ngram_stage import fit_ngrams, piece_spellings
 from ..train.model.policy_model import PolicyModel
 from ..train.run import LoadedRun
-from ..train.run_files import PREDICTIONS
 from .graph import quiet, trace
 from .merge import example_inputs
 
@@ -115,12 +115,11 @@ def fit_stage(records: Sequence[Record], tokenizer: WindowTokenizer, vocabulary:
     ]
     # Which window of a long violating record carries the violation is not known.
     alone = [len(encoded.ids) == 1 for encoded in texts for _ in encoded.ids]
-    known = np.array(alone) | (np.array(targets) == 0)
+    mask = np.array(alone) | (np.array(targets) == 0)
     fit_ngrams(
         branch,
         windows,
-        np.array(targets)[:, None],
-        known[:, None],
+        LabelMatrix(np.array(targets)[:, None], mask[:, None]),
         strength=_STRENGTH,
         spellings=piece_spellings(tokenizer.pieces)[:vocabulary],
     )
@@ -169,8 +168,7 @@ def _names(run: LoadedRun, split: str) -> set[str]:
 
 
 def _kept(run: LoadedRun, split: str) -> Predictions | None:
-    path = run.path / PREDICTIONS / f"{split}.parquet"
-    return Predictions.load(path) if path.is_file() else None
+    return run.predictions(split) if run.has_predictions(split) else None
 
 
 def _merchant(record: Record) -> str:

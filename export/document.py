@@ -99,7 +99,7 @@ class BundleDocument:
     def rules(self) -> DecisionRules:
         """The rules of the plain graph and of all variants without their own."""
         run = self.run
-        return DecisionRules(run.taxonomy, run.calibration, run.thresholds, run.any_review)
+        return DecisionRules(run.taxonomy, run.rule.calibration, run.rule.thresholds, run.rule.any_review)
 
     def to_json(self) -> dict[str, Any]:
         """The content of bundle.json."""
@@ -119,14 +119,14 @@ class BundleDocument:
         return {
             "format_version": FORMAT_VERSION,
             "name": run.name,
-            "version": run.version,
+            "version": run.settings.version,
             **self.rules.to_json(),
             "taxonomy": run.taxonomy.to_json(),
             "cleaning_version": CLEANING_VERSION,
-            "window_tokens": run.window_tokens,
-            "stride_tokens": run.stride_tokens,
-            "max_windows": run.max_windows,
-            "pooling": run.pooling,
+            "window_tokens": run.settings.model.window_tokens,
+            "stride_tokens": run.settings.model.stride_tokens,
+            "max_windows": run.settings.model.max_windows,
+            "pooling": run.settings.model.window_pooling,
             "base": run.base.to_json() | {"name": public_name(run.base.name)},
             "data_hash": run.data_hash,
             "metrics": {name: value for name, value in measured.items() if name not in _KEPT_BY_THE_RUN},

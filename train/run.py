@@ -164,7 +164,12 @@ def environment() -> Environment:
 
 
 def write_rule(rule: DecisionRule, folder: Path) -> None:
-    """Write calibration and thresholds into a run's folder."""
+    """Write calibration and thresholds into a run's folder.
+
+    :raises ValueError: if the rule has no threshold of any violation.
+    """
+    if rule.any_review is None:
+        raise ValueError("a run needs a review threshold of any violation")
     write_json(folder / CALIBRATION, rule.calibration.to_json())
     write_json(folder / THRESHOLDS, thresholds_to_json(rule.thresholds, rule.any_review))
 

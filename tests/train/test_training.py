@@ -31,7 +31,7 @@ def arguments(
     taxonomy_file: Path,
     write_tiny_records: WriteRecords,
 ) -> list[str]:
-    """What to give `merchantguard train` besides --out, for a run of a few seconds."""
+    """Arguments of `merchantguard train` besides --out, for a run of a few seconds."""
     folder = tmp_path_factory.mktemp("records")
     data = write_tiny_records(folder / "records.jsonl")
     config = folder / "tiny.yaml"
@@ -64,7 +64,7 @@ def same_result(first: Path, second: Path) -> None:
         assert all(np.array_equal(a[k].numpy(), b[k].numpy()) for k in a)
 
 
-def test_a_run_holds_what_the_contract_names(unbroken: Path) -> None:
+def test_a_run_has_the_files_of_the_contract(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir()}
     assert {"settings.yaml", "adapter", "head.safetensors", "splits.json", "calibration.json"} <= names
     assert {"thresholds.json", "metrics.json", "log.jsonl", "report.html", "provenance.json"} <= names
@@ -77,16 +77,16 @@ def test_a_run_holds_what_the_contract_names(unbroken: Path) -> None:
     assert len(run.base.sha256 or "") == 64
 
 
-def test_the_card_tells_of_data_figures_slices_limits_and_licence(unbroken: Path) -> None:
+def test_the_card_shows_data_figures_slices_limits_and_licence(unbroken: Path) -> None:
     card = (unbroken / "README.md").read_text()
     metrics = json.loads((unbroken / "metrics.json").read_text())["test"]
     precision = metrics["headline"]["macro_average_precision"]
     assert f"{precision['value']:.3f} ({precision['low']:.3f} to {precision['high']:.3f})" in card
-    assert "licence unknown" in card  # what the settings say of the base
+    assert "licence unknown" in card  # as the settings say
     assert "records.jsonl" in card
     assert "| phrasebook texts, used for training only | 0 |" in card
     assert str(unbroken) not in card
-    assert "/records.jsonl" not in card  # names of files, not where they lay
+    assert "/records.jsonl" not in card  # file names without their folders
     for heading in ("## Data", "## Slices", "## Limits", "## Policies and thresholds", "## Training"):
         assert heading in card
     assert f"| length | {metrics['slices']['length'][0]['value']} |" in card
@@ -115,7 +115,7 @@ def test_accelerate_launch_gives_the_same_run(unbroken: Path, arguments: list[st
 def test_a_packed_run_in_bf16_learns_the_rule_without_padding(arguments: list[str], tmp_path: Path) -> None:
     out = tmp_path / "packed"
     changes = ["optim.packing=packed", "optim.mixed_precision=bf16", "optim.gradient_checkpointing=true"]
-    # A process of its own: accelerate keeps one precision a process.
+    # In a process of its own: accelerate keeps one precision per process.
     call = [sys.executable, "-m", "merchantguard.cli", "train", *arguments, "--out", str(out), *changes]
     result = subprocess.run(call, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -125,7 +125,7 @@ def test_a_packed_run_in_bf16_learns_the_rule_without_padding(arguments: list[st
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_is_named_with_the_command_that_installs_it(
+def test_the_error_for_a_missing_tracker_gives_the_command_that_installs_it(
     tracker: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if importlib.util.find_spec(tracker):
@@ -143,7 +143,7 @@ def test_a_run_is_not_trained_over(
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_then_resume_ends_as_an_unbroken_run(
+def test_a_run_killed_at_random_times_and_resumed_equals_an_unbroken_run(
     unbroken: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -155,7 +155,7 @@ def test_kill_9_at_random_moments_then_resume_ends_as_an_unbroken_run(
             call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ.copy()
         )
         before = len(list((out / "checkpoints").glob("step-*")))
-        # Most of a call is imports: wait until it writes, then a random moment more.
+        # Imports take most of the time: wait until it writes, and then a random time.
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None:
             newest = sorted((out / "checkpoints").glob("step-*"))
@@ -178,14 +178,14 @@ def test_kill_9_at_random_moments_then_resume_ends_as_an_unbroken_run(
     same_result(unbroken, out)
 
 
-def test_resuming_with_other_settings_is_refused(arguments: list[str], tmp_path: Path) -> None:
+def test_resuming_with_other_settings_is_rejected(arguments: list[str], tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     assert command(["train", *arguments, "--out", str(out)]) == 0
     for name in ("metrics.json",):
         (out / name).unlink()
     with_other = ["train", *arguments, "--out", str(out), "--resume", "optim.learning_rate=0.02"]
     assert command(with_other) == 2
-    assert command(["train", *arguments, "--out", str(out)]) == 2  # a stopped run wants --resume
+    assert command(["train", *arguments, "--out", str(out)]) == 2  # a stopped run needs --resume
     assert command(["train", *arguments, "--out", str(out), "--resume"]) == 0
 
 
@@ -201,7 +201,7 @@ def test_resuming_with_other_settings_is_refused(arguments: list[str], tmp_path:
         ("model.sha256=abc", "the settings expect abc"),
     ],
 )
-def test_bad_settings_are_answered_clearly(
+def test_wrong_settings_give_a_clear_error(
     override: str, message: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(["train", *arguments, "--out", str(tmp_path / "bad"), override]) == 2
@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_nothing_half_written(arguments: list[str], tmp_path:
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small tmpfs needs privileges")
     try:
-        # A process of its own: the tracker's open file would keep the disk busy in this one.
+        # In a process of its own: here the tracker's open file would keep the disk busy.
         call = [sys.executable, "-m", "merchantguard.cli", "train", *arguments, "--out", str(disk / "run")]
         result = subprocess.run(call, capture_output=True, text=True, check=False)
         assert result.returncode == 2, result.stderr

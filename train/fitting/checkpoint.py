@@ -20,10 +20,9 @@ FORMAT = 1
 
 def fingerprint(settings: Settings, data_hash: str) -> str:
     """Identifies everything that determines a run's result: a checkpoint is resumed only under the same settings."""
-    ignored = {"name": True, "version": True, "loop": {"trackers"}}
     phrases = [sha256_file(path) for path in phrase_files(settings.data.phrasebook)]
-    values = [settings.model_dump(mode="json", exclude=ignored), data_hash, phrases]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    decisive = settings.model_dump(mode="json", exclude={"name": True, "version": True, "loop": {"trackers"}})
+    return hashlib.sha256(json.dumps([decisive, data_hash, phrases], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ class Trainer:
             step=progress.step,
             epoch=round(progress.epoch + progress.step_in_epoch / self.steps_in_epoch, 4),
             loss=progress.loss_sum / max(progress.loss_steps, 1),
-            learning_rate=self.schedule.get_last_lr()[0],
+            learning_rate=float(self.schedule.get_last_lr()[0]),
             seconds=round(seconds, 2),
             **{f"validation_{name}": value for name, value in figures.items()},
         )

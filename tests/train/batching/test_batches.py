@@ -48,7 +48,7 @@ def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
     seen: Counter[int] = Counter()
     for step in steps:
         shares = [share(step, rank=rank, world=world) for rank in range(world)]
-        assert len({len(mine) for mine in shares}) == 1  # gradients are averaged in step
+        assert len({len(mine) for mine in shares}) == 1  # gradients are averaged once per step
         seen.update(record for mine in shares for batch in mine for record in batch)
         assert sum(not batch for mine in shares for batch in mine) < world
     assert seen == Counter(range(len(records)))
@@ -57,7 +57,7 @@ def test_an_epoch_holds_every_record_once_in_steps_that_processes_can_share(
 
 @given(lengths)
 @settings(max_examples=80, deadline=None)
-def test_batches_keep_the_token_budget_unless_one_record_alone_breaks_it(records: list[list[int]]) -> None:
+def test_batches_keep_the_token_budget_unless_one_record_exceeds_it(records: list[list[int]]) -> None:
     table = FakeTable(records)
     for batch in length_batches(table, budget=100):
         padded = table.longest[batch].max() * table.n_windows[batch].sum()
@@ -81,14 +81,14 @@ def test_an_epoch_takes_one_alternative_of_a_group_and_the_next_epoch_the_next()
     assert taken[0] != taken[1]
 
 
-def test_collate_groups_like_lengths_and_remembers_the_owner() -> None:
+def test_collate_groups_similar_lengths_and_keeps_the_owner() -> None:
     batch = collate(FakeTable([[4, 5], [2]]), [1, 0])
     assert [ids.tolist() for ids, _ in batch.groups] == [[[7, 7, 7, 7, 7], [7, 7, 7, 7, 0]], [[7, 7]]]
     assert [mask.sum(1).tolist() for _, mask in batch.groups] == [[5, 4], [2]]
     assert batch.record_of_window.tolist() == [1, 1, 0]
 
 
-def test_record_logits_are_those_of_each_record_alone() -> None:
+def test_record_logits_equal_those_of_each_record_alone() -> None:
     table = FakeTable([[4, 9], [2], [5, 5, 30]])
 
     def model(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Packed windows give what padded ones give: losses and gradients alike, no document sees another."""
+"""Packed windows give the same losses and gradients as padded ones, and no document sees another."""
 
 import math
 from functools import partialmethod
@@ -79,7 +79,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def model_of(base: Path, lora: bool = True, **changes: Any) -> PolicyModel:
-    """A model with dropout off and an adapter that does something."""
+    """A model without dropout whose adapter is not zero."""
     torch.manual_seed(2)
     chosen = ModelSettings(
         base=str(base), window_tokens=64, stride_tokens=8, head_dropout=0.0, **({"gate": True} | changes)
@@ -142,7 +142,9 @@ def test_packed_and_padded_give_equal_losses_and_gradients(
 @pytest.mark.parametrize(
     "changes", [{"token_pooling": "pooler"}, {"gate": False, "window_pooling": "attention"}]
 )
-def test_heads_of_other_kinds_are_alike_too(bases: dict[str, Path], changes: dict[str, Any]) -> None:
+def test_other_heads_give_equal_losses_and_gradients_too(
+    bases: dict[str, Path], changes: dict[str, Any]
+) -> None:
     for name in ("bert", "mpnet"):
         model = model_of(bases[name], **changes)
         padded = loss_and_gradients(model, collate(TABLE, RECORDS))
@@ -160,7 +162,7 @@ def test_the_ngram_branch_and_the_gate_read_packed_windows(bases: dict[str, Path
 
 @pytest.mark.parametrize("name", ["bert", "modernbert"])
 def test_position_ids_alone_would_mix_documents(bases: dict[str, Path], name: str) -> None:
-    """What packing without more than position ids does under SDPA, and that ours does not do it."""
+    """With position ids alone, packing under SDPA mixes documents; ours does not."""
     encoder = AutoModel.from_pretrained(bases[name], attn_implementation="sdpa").eval()
     windows = [window for record in TABLE.ids for window in record]
     packed = pack_windows(windows, pad_id=0, layout="flat")
@@ -192,13 +194,13 @@ def test_a_document_does_not_change_with_its_neighbours(bases: dict[str, Path], 
     assert not torch.allclose(hidden[0][0][~other], hidden[1][0][~other])
 
 
-def test_flat_rows_under_an_attention_that_mixes_are_refused(bases: dict[str, Path]) -> None:
+def test_flat_rows_are_rejected_under_attention_that_mixes_documents(bases: dict[str, Path]) -> None:
     model = model_of(bases["bert"])
     with pytest.raises(SettingsError, match="would mix documents"):
         record_logits(model, collate(TABLE, RECORDS, layout="flat"))
 
 
-def test_packing_is_refused_where_it_was_never_checked() -> None:
+def test_packing_is_rejected_where_it_is_untested() -> None:
     encoder = torch.nn.Module()
     encoder.config = BertConfig()  # type: ignore[assignment]
     encoder.config.model_type = "something-new"  # type: ignore[union-attr]
@@ -236,7 +238,7 @@ def test_gradient_checkpointing_changes_no_gradient_and_is_undone(
 def test_compiled_layers_give_the_same_and_keep_their_names(
     bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Traced and cut into graphs as always; the default backend's C++ compiler alone would take minutes here.
+    # Tracing and graph capture are the usual ones; the default backend's C++ compiler would take minutes here.
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(compiled, backend="aot_eager"))
     model = model_of(bases["bert"], lora=False)
@@ -256,7 +258,7 @@ lengths = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 
 @given(lengths)
 @settings(deadline=None)
-def test_every_token_lies_once_in_the_rows(of: list[int]) -> None:
+def test_every_token_is_once_in_the_rows(of: list[int]) -> None:
     windows = [[number + 1] * length for number, length in enumerate(of)]
     for layout in ("flat", "rows"):
         packed = pack_windows(windows, pad_id=0, layout=layout)
@@ -278,14 +280,14 @@ def test_best_fit_fills_bins_within_their_bounds(of: list[int], budget: int, mos
     bins = best_fit(range(len(of)), np.array(of), budget=budget, most=most)
     assert sorted(item for each in bins for item in each) == list(range(len(of)))
     assert all(sum(of[item] for item in each) <= budget and len(each) <= most for each in bins)
-    if most >= len(of):  # no two bins could be one: the guarantee of any-fit packing
+    if most >= len(of):  # no two bins fit into one: the guarantee of any-fit packing
         loads = sorted(sum(of[item] for item in each) for each in bins)
         assert len(loads) < 2 or loads[0] + loads[1] > budget
         assert len(bins) <= math.ceil(11 / 9 * math.ceil(sum(of) / budget)) + 1 or max(of) > budget // 2
 
 
 def corpus_table() -> MemoryTable:
-    """Windows as long as the shipped corpus's: at 1.35 word pieces a word, cut into windows of 256 by 192."""
+    """Windows as long as those of the shipped corpus, at 1.35 word pieces per word and 256 tokens every 192."""
     from merchantguard.data.records.readers import read_records
     from merchantguard.data.shipped import corpus_paths
     from merchantguard.data.taxonomy import load_taxonomy

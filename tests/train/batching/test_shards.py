@@ -45,7 +45,7 @@ def tokenizer_of(base: Path) -> WindowTokenizer:
     )
 
 
-def test_streamed_tables_hold_what_tables_from_memory_hold(
+def test_streamed_tables_equal_tables_from_memory(
     shards: Path, tiny_base: Path, taxonomy_file: Path, tmp_path: Path
 ) -> None:
     taxonomy, tokenizer = load_taxonomy(taxonomy_file), tokenizer_of(tiny_base)
@@ -89,7 +89,7 @@ def test_bad_rows_of_shards_are_set_aside(taxonomy_file: Path, tmp_path: Path) -
     assert "nonesuch" in (tmp_path / "rejects.jsonl").read_text()
 
 
-def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_shard_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="none-such"):
         shard_paths([str(tmp_path / "none-such")])
 
@@ -110,10 +110,10 @@ def test_long_epochs_are_planned_in_blocks_and_hold_every_record_once(
 
 
 class Killed(Exception):
-    """Stands for a kill in the middle of an epoch."""
+    """Represents a kill in the middle of an epoch."""
 
 
-def test_a_run_over_shards_stopped_in_mid_epoch_goes_on_and_tokenises_nothing_again(
+def test_a_run_over_shards_stopped_in_mid_epoch_continues_and_tokenises_nothing_again(
     shards: Path,
     tiny_base: Path,
     taxonomy_file: Path,

@@ -22,7 +22,7 @@ RECORDS = [
 ]
 
 
-def test_without_settings_the_records_are_all() -> None:
+def test_by_default_the_model_is_trained_on_the_records_alone() -> None:
     rows, alternatives = training_records(RECORDS, TAXONOMY, DataSettings(), seed=0)
     assert rows == RECORDS
     assert alternatives == [(0,), (1,)]

@@ -35,7 +35,7 @@ def test_focal_and_asymmetric_losses_reduce_to_bce(cells: tuple[torch.Tensor, ..
 
 def test_easy_negatives_weigh_nothing_in_the_asymmetric_loss() -> None:
     loss = cell_losses(torch.tensor([[-4.0, 2.0]]), torch.zeros(1, 2), LossSettings(name="asl"))
-    assert loss[0, 0] == pytest.approx(0.0, abs=1e-6)  # p = 0.018 is under the clip of 0.05
+    assert loss[0, 0] == pytest.approx(0.0, abs=1e-6)  # p = 0.018 is below the clip of 0.05
     assert loss[0, 1] > 0.1
 
 

@@ -1,4 +1,4 @@
-"""Several processes: the same result as one, no row counted twice, and an end that says why when one is killed."""
+"""Several processes: the same result as one, no row counted twice, and a clear error when one is killed."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def arguments(
     taxonomy_file: Path,
     write_tiny_records: Callable[..., Path],
 ) -> list[str]:
-    """What to give `merchantguard train`; without dropout, whose random numbers are each process's own."""
+    """Arguments of `merchantguard train`, without dropout, as each process draws its own random numbers."""
     folder = tmp_path_factory.mktemp("records")
     data = write_tiny_records(folder / "records.jsonl")
     config = folder / "tiny.yaml"
@@ -64,7 +64,7 @@ data: {{taxonomy: {taxonomy_file}, records: [{data}], train: 0.4, validation: 0.
 
 
 def launch(processes: int, *arguments: str) -> list[str]:
-    """The command that trains with so many processes on this machine's CPU.
+    """The command that trains with this many processes on this machine's CPU.
 
     `accelerate launch --cpu` starts several processes through MPI only; on GPUs it starts them as torchrun does.
     """
@@ -74,14 +74,14 @@ def launch(processes: int, *arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, arguments: list[str]) -> Path:
-    """A run of one process with two micro-batches to a step."""
+    """A run of one process with two micro-batches per step."""
     out = tmp_path_factory.mktemp("one") / "run"
     assert command(["train", *arguments, "optim.accumulate=2", "--out", str(out)]) == 0
     return out
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights and predictions alike up to the order of summing; every record predicted once, in the same order."""
+    """Weights and predictions are equal up to the order of summation; every record is predicted once, in the same order."""
     for name in ("head.safetensors", "adapter/adapter_model.safetensors"):
         first, second = load_weights(one / name), load_weights(other / name)
         for key, tensor in first.items():
@@ -93,7 +93,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives_at_the_same_global_batch(
+def test_two_processes_equal_one_with_the_same_global_batch(
     unbroken: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     call = launch(2, *arguments, "optim.accumulate=1", "--out", str(tmp_path / "two"))
@@ -105,7 +105,7 @@ def test_two_processes_give_what_one_gives_at_the_same_global_batch(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_job_with_a_reason_and_one_process_goes_on(
+def test_a_killed_worker_ends_the_job_with_a_reason_and_one_process_can_continue(
     unbroken: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
@@ -131,7 +131,7 @@ def test_a_killed_worker_ends_the_job_with_a_reason_and_one_process_goes_on(
     assert "lost contact with the others" in messages
     assert "--resume" in messages
     assert not (out / "metrics.json").exists()
-    # One process goes on with what two began, and ends where it would have ended alone.
+    # One process continues what two began, and ends with the same result as if it had been alone.
     assert command(["train", *two, "--out", str(out), "--resume"]) == 0
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["training"]["processes"] == 1
@@ -162,8 +162,8 @@ def test_every_launch_file_opens_with_its_command_and_is_what_accelerate_reads()
         assert config.num_processes == yaml.safe_load(file.read_text())["num_processes"]
 
 
-def test_sharded_weights_go_out_whole_and_come_back(tiny_base: Path, tmp_path: Path) -> None:
-    """FSDP2 over a process group of one, on the CPU: what several GPUs do, short of the exchange."""
+def test_sharded_weights_are_saved_unsharded_and_restored(tiny_base: Path, tmp_path: Path) -> None:
+    """FSDP2 with a process group of one on the CPU: the same as with several GPUs, except for communication."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

@@ -53,13 +53,13 @@ def test_an_adapter_learns_on_every_architecture_and_nothing_else_moves(model_ty
     assert all("lora_" in name for name in moved)
 
 
-def test_a_pooler_is_kept_where_there_is_one_and_refused_elsewhere() -> None:
+def test_a_pooler_is_kept_if_there_is_one_and_rejected_otherwise() -> None:
     assert kept_head(tiny_encoder("bert")) == "pooler"
     with pytest.raises(SettingsError, match="no pretrained pooler"):
         kept_head(tiny_encoder("modernbert"))
 
 
-def test_an_unknown_architecture_is_answered_with_its_linear_modules() -> None:
+def test_the_error_for_an_unknown_architecture_lists_its_linear_modules() -> None:
     encoder = ViTModel(ViTConfig(**SHAPE, image_size=32, patch_size=16))
     with pytest.raises(SettingsError) as caught:
         lora_targets(encoder, "all")

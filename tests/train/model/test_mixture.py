@@ -38,7 +38,7 @@ def _world(n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray, LabelMatrix]:
     return scores[0], scores[1], LabelMatrix(labels, np.ones_like(labels))
 
 
-def test_the_logits_are_those_of_the_formula() -> None:
+def test_the_logits_follow_the_formula() -> None:
     encoder, ngrams, _ = _world(20, seed=1)
     mixture = Mixture(gated=True)
     mixture.weights[:5] = torch.tensor([1.2, 0.7, 0.6, 0.5, -0.2])

@@ -29,7 +29,7 @@ def tiny_settings(base: Path, **changes: object) -> ModelSettings:
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_pooling_over_windows_is_that_of_each_record_alone(counts: list[int], attention: bool) -> None:
+def test_pooling_over_windows_equals_pooling_each_record_alone(counts: list[int], attention: bool) -> None:
     torch.manual_seed(len(counts))
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     logits, scores = torch.randn(len(owner), 3), torch.randn(len(owner), 3)
@@ -63,7 +63,7 @@ def test_padding_does_not_change_a_window(tiny_base: Path, pooling: str, windows
         LoraSettings(enabled=False),
     ],
 )
-def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSettings) -> None:
+def test_trained_weights_survive_a_round_trip(tiny_base: Path, lora: LoraSettings) -> None:
     chosen = tiny_settings(tiny_base, ngram_buckets=32, window_pooling="attention")
     first = build_model(chosen, lora, n_policies=3, complete=True).eval()
     optimizer = build_optimizer(first, OptimSettings(learning_rate=0.05), lora)
@@ -83,7 +83,7 @@ def test_trained_weights_go_out_and_come_back(tiny_base: Path, lora: LoraSetting
         load_trained_state(second, {k: v for k, v in state.items() if not k.startswith("head")})
 
 
-def test_the_optimizers_state_goes_out_and_comes_back(tiny_base: Path) -> None:
+def test_the_optimizers_state_survives_a_round_trip(tiny_base: Path) -> None:
     lora = LoraSettings(rank=2, plus_ratio=4.0)
     model = build_model(tiny_settings(tiny_base), lora, n_policies=2)
     optimizer = build_optimizer(model, OptimSettings(), lora)
@@ -113,7 +113,7 @@ def test_the_head_can_start_from_descriptions(tiny_base: Path) -> None:
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(0, 6))
 @settings(max_examples=60, deadline=None)
-def test_ngram_features_are_those_of_scikit_learn(ids: list[int], padding: int) -> None:
+def test_ngram_features_equal_those_of_scikit_learn(ids: list[int], padding: int) -> None:
     branch = NgramBranch(41, 10_007, 2, special_ids=[0, 1])
     torch.manual_seed(0)
     branch.idf.uniform_(0.5, 3.0)
@@ -134,7 +134,7 @@ def test_ngram_features_are_those_of_scikit_learn(ids: list[int], padding: int) 
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_ngrams_learn_what_a_word_says_and_leave_unknown_cells_out() -> None:
+def test_ngrams_learn_from_words_and_ignore_unlabelled_cells() -> None:
     draw = np.random.default_rng(0)
     windows = [[2, *draw.integers(10, 60, size=12).tolist(), 3] for _ in range(300)]
     targets = np.array([[20 in w, 30 in w] for w in windows], dtype=np.float32)
@@ -156,11 +156,11 @@ def test_ngrams_learn_what_a_word_says_and_leave_unknown_cells_out() -> None:
         (["Ġvap", "ing", ""], ["▁vap", "ing", ""]),
     ],
 )
-def test_pieces_are_spelt_alike_whatever_the_tokenizer(pieces: list[str], spelt: list[str]) -> None:
+def test_spellings_do_not_depend_on_the_tokenizer(pieces: list[str], spelt: list[str]) -> None:
     assert piece_spellings(pieces) == spelt
 
 
-def test_pieces_that_are_spelt_alike_share_their_weight() -> None:
+def test_pieces_with_similar_spelling_share_their_weight() -> None:
     pieces = [
         "[PAD]",
         "[UNK]",
@@ -189,7 +189,7 @@ def test_pieces_that_are_spelt_alike_share_their_weight() -> None:
 
 @given(st.lists(st.lists(st.integers(4, 46), min_size=1, max_size=20), min_size=8, max_size=8))
 @settings(max_examples=20, deadline=None)
-def test_the_graphs_arithmetic_is_that_of_the_fit(texts: list[list[int]]) -> None:
+def test_the_graph_computes_what_was_fitted(texts: list[list[int]]) -> None:
     branch = NgramBranch(47, 512, 1, special_ids=[0])
     targets = np.array([[i % 2] for i in range(8)], dtype=np.float32)
     letters = [f"##{chr(97 + i % 26)}{chr(97 + i // 26)}cd" for i in range(47)]
@@ -207,7 +207,7 @@ def test_the_graphs_arithmetic_is_that_of_the_fit(texts: list[list[int]]) -> Non
 
 
 def test_rows_of_pairs_are_exact_in_float32() -> None:
-    """Some engines compute integers in float32, which holds whole numbers up to 2**24 only."""
+    """Some engines compute integers in float32, which is exact only up to 2**24."""
     branch = NgramBranch(262_144, 131_072, 1)
     assert int(branch.pair_numbers.max()) * 2 + branch.rows < 2**24
     ids = torch.randint(0, 262_144, (8, 64), generator=torch.Generator().manual_seed(0))
@@ -218,6 +218,6 @@ def test_rows_of_pairs_are_exact_in_float32() -> None:
 
 
 def test_rows_of_pairs_do_not_change_from_one_version_to_the_next() -> None:
-    """Trained tables rest on them."""
+    """Trained tables depend on them."""
     rows = NgramBranch(30_522, 131_072, 1).rows_of(torch.tensor([[101, 2023, 2003, 102]]), 2)
     assert rows.tolist() == [[120_192, 126_064, 141_183, 139_146]]
