@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..core.errors import BundleError, ParityError
+from ..core.labels import LabelMatrix
 from ..serve.bundle import MODEL, Bundle, Variant
 from ..serve.engine.onnx_model import Floats, Model
 from ..serve.engine.variants import open_variant, unsupported_reason
@@ -132,7 +133,10 @@ def _exact_predictions(run: LoadedRun, bundle: Bundle) -> Predictions:
     return Predictions(
         ids=tuple(each for part in parts for each in part.ids),
         logits=exact.logits(texts),
-        labels=np.concatenate([part.labels for part in parts]),
+        labels=LabelMatrix(
+            np.concatenate([part.labels.values for part in parts]),
+            np.concatenate([part.labels.mask for part in parts]),
+        ),
         domains=tuple(each for part in parts for each in part.domains),
         slices={},
         texts=texts,
@@ -159,9 +163,7 @@ def _compare(held_out: Predictions, logits: Floats, *, exact: Bundle, reduced: B
 
     :param logits: (N, K) in reduced precision.
     """
-    precision = [
-        macro_average_precision(each, held_out.labels) for each in (logits, held_out.logits)
-    ]
+    precision = [macro_average_precision(each, held_out.labels) for each in (logits, held_out.logits)]
     expected = [exact.decide(row) for row in held_out.logits]
     found = [reduced.decide(row) for row in logits]
     equal = [
