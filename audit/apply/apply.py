@@ -4,7 +4,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -14,7 +14,7 @@ from ...core.display import safe_repr
 from ...core.errors import AuditError
 from ...core.files import atomic_folder, read_json, sha256_file, write_json
 from .. import tool_version
-from ..storage.journal import Journal
+from ..storage import open_audit
 from ..storage.store import SCAN, Scan
 from .edits import Edits, write_edited
 from .provenance import Change, changes, changes_by_record
@@ -34,6 +34,17 @@ class Applied:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A data file of a corrected folder: the path it was read from, its SHA-256 before and after, and its changed rows."""
+
+    name: str
+    path: str
+    sha256: str
+    sha256_applied: str
+    changed_rows: int
+
+
 def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequence[Path] = ()) -> Applied:
     """Write the scanned files with the labels that reviewers decided into the folder `out`, completely or not at all.
 
@@ -46,15 +57,14 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
     :raises StorageError: if the folder cannot be written.
     """
     _check_folder(out)
-    scan, journal = Scan(audit), Journal(audit)
-    try:
+    with open_audit(audit) as (scan, journal):
         answers = journal.answers()
         found = changes(scan, answers, min_reviewers=min_reviewers)
         sources = _scanned_files(scan, data)
         edits = Edits(changes_by_record(found), scan.taxonomy)
         with atomic_folder(out) as folder:
             (folder / ORIGINALS).mkdir()
-            rows = [_write_file(path, name, folder, edits) for name, path in sources.items()]
+            written = [_write_file(path, name, folder, edits) for name, path in sources.items()]
             if missing := sorted(set(edits.by_record) - edits.seen):
                 raise AuditError(
                     f"{audit}: the record {safe_repr(missing[0])} is in no data file; scan again"
@@ -67,12 +77,9 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
                 "scan_sha256": sha256_file(Path(audit) / SCAN),
                 "answers": max((answer.number for answer in answers), default=0),
                 "min_reviewers": min_reviewers,
-                "files": rows,
+                "files": [asdict(each) for each in written],
             }
             write_json(folder / PROVENANCE, about)
-    finally:
-        scan.close()
-        journal.close()
     return Applied(len(found), len(edits.by_record), tuple(out / name for name in sources))
 
 
@@ -83,19 +90,19 @@ def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
     :raises StorageError: if the folder cannot be written.
     """
     _check_folder(out)
-    about = _provenance(folder)
+    files = _written_files(folder)
     with atomic_folder(out) as target:
-        for row in about["files"]:
-            source = folder / (f"{ORIGINALS}/{row['name']}.gz" if row["changed_rows"] else row["name"])
+        for file in files:
+            source = folder / (f"{ORIGINALS}/{file.name}.gz" if file.changed_rows else file.name)
             try:
-                unpack: Any = gzip.open if row["changed_rows"] else open
-                with unpack(source, "rb") as old, open(target / row["name"], "wb") as new:
+                unpack: Any = gzip.open if file.changed_rows else open
+                with unpack(source, "rb") as old, open(target / file.name, "wb") as new:
                     shutil.copyfileobj(old, new)
             except (FileNotFoundError, EOFError, gzip.BadGzipFile) as error:
                 raise AuditError(f"{source}: is missing or damaged ({error}); restore it") from error
-            if sha256_file(target / row["name"]) != row["sha256"]:
+            if sha256_file(target / file.name) != file.sha256:
                 raise AuditError(f"{source}: has changed since `label-audit apply` wrote it; restore it")
-    return tuple(out / row["name"] for row in about["files"])
+    return tuple(out / file.name for file in files)
 
 
 def _check_folder(out: Path) -> None:
@@ -104,21 +111,23 @@ def _check_folder(out: Path) -> None:
         raise AuditError(f"{out}: is in use; give a new folder, or one that `label-audit apply` wrote")
 
 
-def _provenance(folder: Path) -> Any:
+def _written_files(folder: Path) -> list[WrittenFile]:
+    """The data files that the provenance of a corrected folder names."""
     path = folder / PROVENANCE
     try:
         about = read_json(path)
         if about["format"] != FORMAT:
             raise AuditError(f"{path}: has format {safe_repr(about['format'])}, this version reads {FORMAT}")
-        for row in about["files"]:
-            if Path(row["name"]).name != row["name"] or not isinstance(row["sha256"], str):
-                raise AuditError(f"{path}: names the file {safe_repr(row['name'])}; it must be a plain name")
-            int(row["changed_rows"])
+        files = [WrittenFile(**row) for row in about["files"]]
+        for file in files:
+            if Path(file.name).name != file.name:
+                raise AuditError(f"{path}: names the file {safe_repr(file.name)}; it must be a plain name")
+            int(file.changed_rows)
     except FileNotFoundError as error:
         raise AuditError(f"{folder}: contains nothing that `label-audit apply` wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise AuditError(f"{path}: is damaged ({error!r}); restore it") from error
-    return about
+    return files
 
 
 def _scanned_files(scan: Scan, data: Sequence[Path]) -> dict[str, Path]:
@@ -143,24 +152,16 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
     return next(candidate for candidate in tries if candidate not in taken)
 
 
-def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> dict[str, Any]:
-    """Write one file and, if it changed, keep its old bytes; returns its entry in the provenance."""
+def _write_file(path: Path, name: str, folder: Path, edits: Edits) -> WrittenFile:
+    """Write one file and, if it changed, keep its old bytes."""
     changed = write_edited(path, folder / name, edits)
     if changed:
-        with (
-            open(path, "rb") as old,
-            gzip.open(folder / ORIGINALS / f"{name}.gz", "wb", compresslevel=3) as packed,
-        ):
+        kept = folder / ORIGINALS / f"{name}.gz"
+        with open(path, "rb") as old, gzip.open(kept, "wb", compresslevel=3) as packed:
             shutil.copyfileobj(old, packed)
     else:
         shutil.copyfile(path, folder / name)
-    return {
-        "name": name,
-        "path": str(path),
-        "sha256": sha256_file(path),
-        "sha256_applied": sha256_file(folder / name),
-        "changed_rows": changed,
-    }
+    return WrittenFile(name, str(path), sha256_file(path), sha256_file(folder / name), changed)
 
 
 def _write_changes(path: Path, found: Sequence[Change]) -> None:

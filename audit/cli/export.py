@@ -9,8 +9,9 @@ from ...core.errors import AuditError
 from ...core.files import atomic_folder
 from ..exchange import answer_table, argilla, label_studio
 from ..exchange.tasks import tasks
+from ..storage import open_audit
 from ..storage.items import SUSPECTS
-from .options import add_audit, open_audit
+from .options import add_audit
 
 FORMATS = {"label-studio": label_studio, "argilla": argilla, "csv": answer_table}
 EPILOG = """examples:

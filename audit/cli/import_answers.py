@@ -10,9 +10,10 @@ from ...core.errors import AuditError, RecordError
 from ...data.records.readers import RowFault, rejects_file
 from ..exchange import answer_table, argilla, label_studio
 from ..exchange.answers import BadRow, Imported, add_answers, read_json_list
+from ..storage import open_audit
 from ..storage.items import STAGES
 from .export import FORMATS
-from .options import add_audit, open_audit
+from .options import add_audit
 
 REJECTS = "import-rejects.jsonl"
 EPILOG = """examples:

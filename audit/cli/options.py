@@ -1,14 +1,10 @@
 """What several commands of `label-audit` share."""
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from ..storage.journal import Journal
-from ..storage.store import Scan
 
 if TYPE_CHECKING:
     from ...train.settings import Settings
@@ -17,23 +13,6 @@ if TYPE_CHECKING:
 def add_audit(parser: argparse.ArgumentParser) -> None:
     """The argument AUDIT."""
     parser.add_argument("audit", type=Path, metavar="AUDIT", help="the audit's folder")
-
-
-@contextmanager
-def open_audit(folder: Path) -> Iterator[tuple[Scan, Journal]]:
-    """The scan and the journal of an audit, closed at the end.
-
-    :raises AuditError: if there is no usable audit.
-    """
-    scan = Scan(folder)
-    try:
-        journal = Journal(folder)
-        try:
-            yield scan, journal
-        finally:
-            journal.close()
-    finally:
-        scan.close()
 
 
 def training_settings(config: Path | None, overrides: Sequence[str]) -> "Settings":

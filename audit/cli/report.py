@@ -11,9 +11,10 @@ from ...core.files import write_json
 from ..estimation.stopping import StopRule
 from ..report.page import page_title, write_audit_page
 from ..report.tables import Tables, audit_tables
+from ..storage import open_audit
 from ..storage.items import Answer
 from ..storage.store import Scan
-from .options import add_audit, open_audit, training_settings
+from .options import add_audit, training_settings
 
 if TYPE_CHECKING:
     from ..report.retrain import RetrainComparison

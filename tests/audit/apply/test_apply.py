@@ -236,7 +236,9 @@ def test_gold_items_and_single_opinions_change_nothing_when_two_are_asked_for(
     ]
 
 
-def test_a_near_duplicate_follows_where_the_reviewer_was_told(tmp_path: Path, taxonomy: Taxonomy) -> None:
+def test_an_exact_duplicate_follows_where_the_reviewer_saw_that_it_would(
+    tmp_path: Path, taxonomy: Taxonomy
+) -> None:
     path = tmp_path / "data.jsonl"
     write_records(ROWS, path)
     answer = _answer("b", "crimson", "has", shown={"exact_duplicates": ["d"]})
@@ -263,11 +265,13 @@ def test_data_that_changed_since_the_scan_is_refused_by_name(tmp_path: Path, tax
     write_records(ROWS, path)
     audit = _audit(tmp_path / "audit", taxonomy, [path], [_answer("a", "crimson", "has_not")])
     moved = path.rename(tmp_path / "moved.jsonl")
-    with pytest.raises(AuditError, match=r"data\.jsonl: is not there; say with --data"):
+    with pytest.raises(
+        AuditError, match=r"data\.jsonl: does not exist; give the scanned file's new path with --data"
+    ):
         apply_audit(audit, tmp_path / "out")
     assert apply_audit(audit, tmp_path / "out", data=[moved]).cells == 1
     path.write_bytes(moved.read_bytes() + b"\n")
-    with pytest.raises(AuditError, match=r"data\.jsonl: was changed since it was scanned"):
+    with pytest.raises(AuditError, match=r"data\.jsonl: has changed since it was scanned"):
         apply_audit(audit, tmp_path / "out2")
     assert not (tmp_path / "out2").exists()
 
@@ -282,7 +286,7 @@ def test_an_earlier_audit_of_the_record_is_kept_and_a_foreign_field_refused(
     (record,) = read_records(applied.files, taxonomy).records
     assert [entry["policy"] for entry in record.extra["audit"]] == ["walrus", "crimson"]
     write_records([ROWS[0] | {"audit": {"mine": 1}}], path)
-    with pytest.raises(AuditError, match=r"row 1: the field `audit` holds"):
+    with pytest.raises(AuditError, match=r"row 1: the field `audit` contains"):
         apply_audit(_audit(tmp_path / "audit2", taxonomy, [path], answers), tmp_path / "out2")
 
 
@@ -294,7 +298,7 @@ def test_a_folder_with_other_things_is_not_replaced(tmp_path: Path, taxonomy: Ta
         apply_audit(audit, tmp_path)
     apply_audit(audit, tmp_path / "out")
     apply_audit(audit, tmp_path / "out")  # its own earlier result is replaced
-    with pytest.raises(AuditError, match="holds nothing that"):
+    with pytest.raises(AuditError, match="contains nothing that"):
         revert_data(audit, tmp_path / "back")
 
 

@@ -116,9 +116,9 @@ def test_a_scan_that_stopped_goes_on_after_its_folds(
     assert _scan(*tiny, out, "--folds", "3") == 2
     assert "--resume" in capsys.readouterr().err
     assert _scan(*tiny, out, "--folds", "3", "--resume") == 0
-    told = capsys.readouterr().err
-    assert "fold 1 of 3: already there" in told
-    assert "fold 3 of 3: already there" not in told
+    log = capsys.readouterr().err
+    assert "fold 1 of 3: already finished" in log
+    assert "fold 3 of 3: already finished" not in log
     assert list(Scan(out).items()) == list(Scan(scanned).items())
 
 
@@ -128,7 +128,7 @@ def test_folds_of_other_settings_are_trained_again(
     out = tmp_path / "audit"
     shutil.copytree(scanned / "folds", out / "folds")
     assert _scan(*tiny, out, "--folds", "3", "--resume", "optim.epochs=1", "optim.learning_rate=0.001") == 0
-    assert "already there" not in capsys.readouterr().err
+    assert "already finished" not in capsys.readouterr().err
 
 
 def _probabilities(scanned: Path, **changes: Any) -> list[dict[str, Any]]:
@@ -186,4 +186,4 @@ def test_records_without_labels_cannot_be_scanned(
     data = tmp_path / "bare.jsonl"
     data.write_text("".join(f'{{"id": "{n}", "text": "word {n}", "labels": []}}\n' for n in range(9)))
     assert _scan(data, tiny[1], tmp_path / "audit") == 2
-    assert "carries a label" in capsys.readouterr().err
+    assert "has a label" in capsys.readouterr().err

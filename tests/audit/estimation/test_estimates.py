@@ -109,10 +109,10 @@ def test_it_says_stop_when_looking_no_longer_pays_or_little_is_left() -> None:
     looked = _answers({f"r{n}": "has" for n in range(60)} | {f"c{n}": "has" for n in range(400)})
     found = Estimator([*suspects, *controls]).estimate(looked, StopRule(0.1, share_left=0.0))
     assert found.stop
-    assert "under the floor" in found.advice
+    assert "below the limit" in found.advice
     found = Estimator([*suspects, *controls]).estimate(looked, StopRule(0.0, share_left=0.02))
     assert found.stop
-    assert "under the target of 2 %" in found.advice
+    assert "below the target of 2 %" in found.advice
     found = Estimator([*suspects, *controls]).estimate(looked[:10], StopRule(0.1, 0.02))
     assert not found.stop
     found = Estimator(suspects[:60]).estimate(looked)

@@ -132,7 +132,7 @@ def test_suspicions_are_probabilities_whatever_the_data(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
-def test_the_share_of_wrong_positives_is_told_from_the_evidence(share: float) -> None:
+def test_the_share_of_wrong_positives_is_estimated_from_the_ratios(share: float) -> None:
     draw = np.random.default_rng(0)
     truth = draw.random((6000, 4)) < 0.1
     wrong = ~truth & (draw.random(truth.shape) < share / (1.0 - share) * 0.1 / 0.9)

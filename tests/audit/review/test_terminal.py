@@ -87,7 +87,7 @@ def test_contradicting_texts_stand_side_by_side(audit: Path) -> None:
         assert not app.query_one("#pane1").display
         await _press(pilot, "t", "enter")
         assert app.query_one("#pane1").display
-        assert "asked · one" in _seen(app, "text0")
+        assert "to review · one" in _seen(app, "text0")
         assert "to compare · two" in _seen(app, "text1")
         assert app.card is not None
         marked = [mark for mark in app.card.panes[1].marks if mark.kind == "differs"]
@@ -111,7 +111,7 @@ def test_comment_undo_skip_and_the_end(audit: Path) -> None:
         assert "crimson" not in _seen(app, "text0")
         await _press(pilot, "h", "enter")
         assert app.card is None
-        assert "Nothing is left for you" in _seen(app, "text0")
+        assert "There is nothing left for you" in _seen(app, "text0")
         await _press(pilot, "question_mark", "escape", "q")
 
     _drive(audit, steps)
@@ -135,7 +135,11 @@ def test_adjudication_shows_all_sides(audit: Path) -> None:
 
     async def steps(app: ReviewApp, pilot: Any) -> None:
         side = _seen(app, "reveal")
-        assert side.index("has it\n· bob") < side.index("has it not\n· cem") < side.index("“bob [red]thinks”")
+        assert (
+            side.index("has it\n· bob")
+            < side.index("doesn't have it\n· cem")
+            < side.index("“bob [red]thinks”")
+        )
         assert "87.5%" not in side
         await _press(pilot, "n", "enter")
         assert app.card is None

@@ -133,7 +133,7 @@ def test_the_path_of_a_reviewer(client: TestClient, audit: Path) -> None:
     for answer in ("skip", "skip", "has"):
         page = _answer(client, page, answer)
     assert "Perhaps meant" in page
-    assert "Nothing is left for you" in client.get("/review").text
+    assert "There is nothing left for you" in client.get("/review").text
     kinds = [answer for _, _, answer in _written(audit)]
     assert kinds == ["has", "undo", "comment", "cannot_tell", "skip", "skip", "has"]
 
@@ -266,9 +266,9 @@ def test_adjudication_shows_all_sides_before_the_answer(audit: Path) -> None:
         page = client.get("/").text
         text = _parsed(page).text
         assert text.index("bob <b>thinks</b>") < text.index("cem <b>thinks</b>")
-        assert "The model" not in text
+        assert "Label in the data" not in text
         _answer(client, page, "has")
-        assert "Nothing is disputed" in client.get("/review").text
+        assert "There are no disputes left" in client.get("/review").text
     assert _written(audit)[-1] == ("eve", "plain", "has")
 
 
@@ -290,7 +290,7 @@ def test_a_full_disk_is_said_and_the_item_stays(
     assert len(_written(audit)) == 1
 
 
-def test_a_folder_without_an_audit_is_told_of_at_once(tmp_path: Path) -> None:
+def test_a_folder_without_an_audit_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="label-audit scan"):
         SessionRegistry(tmp_path)
 
@@ -308,9 +308,9 @@ def test_a_real_server_answers_on_this_machine_only_and_survives_a_kill(
     server: "subprocess.Popen[str]", audit: Path
 ) -> None:
     assert server.stderr is not None
-    told = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stderr.readline())
-    assert told
-    port = int(told[1])
+    address = re.search(r"http://127\.0\.0\.1:(\d+)/", server.stderr.readline())
+    assert address
+    port = int(address[1])
     sockets = psutil.Process(server.pid).net_connections("tcp")
     assert [each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN] == ["127.0.0.1"]
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

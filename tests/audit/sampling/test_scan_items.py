@@ -77,7 +77,7 @@ def _first(items: Sequence[Item], record: str, cause: str) -> Item:
     return next(item for item in items if item.record == record and item.cause == cause)
 
 
-def test_each_cause_is_told_apart() -> None:
+def test_each_cause_is_recognised() -> None:
     rows = _rows(300)
     for number, (labels, _) in enumerate([(["crimson"], "spare"), ([], "lost"), (["walrus"], "swapped")]):
         words = WORDS[

@@ -28,7 +28,7 @@ ANSWER = Answer(
     comment="“=cmd” \u202e <b>",
 )
 
-# Appends answers for ever and says the number of each once it is told that it is on the disk.
+# Appends answers and prints the number of each once it is on disk.
 WRITER = """
 import sys
 from pathlib import Path
@@ -68,18 +68,18 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         (replace(ANSWER, answer="maybe"), "'maybe'"),
         (replace(ANSWER, stage="third"), "'third'"),
         (replace(ANSWER, undoes=1), "undoes"),
-        (replace(undo, undoes=9), "9 is no answer"),
-        (replace(undo, reviewer="bob"), "no answer of 'bob'"),
-        (replace(undo, record="r2"), "no answer"),
+        (replace(undo, undoes=9), "9 is not an answer"),
+        (replace(undo, reviewer="bob"), "not an answer of 'bob'"),
+        (replace(undo, record="r2"), "not an answer"),
         (replace(ANSWER, comment="x" * 10_001), "10,001 characters"),
         (replace(ANSWER, comment="half \ud83d"), "surrogate"),
     ):
         with pytest.raises(AuditError, match=message):
             journal.append(bad)
     journal.append(undo)
-    with pytest.raises(AuditError, match="already taken back"):
+    with pytest.raises(AuditError, match="already undone"):
         journal.append(undo)
-    with pytest.raises(AuditError, match="2 is no answer"):
+    with pytest.raises(AuditError, match="2 is not an answer"):
         journal.append(replace(undo, undoes=2))
     assert len(journal.answers()) == 2
 
@@ -106,13 +106,13 @@ def test_two_processes_write_at_once_and_no_answer_is_lost(tmp_path: Path) -> No
 def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     writer = _writer(tmp_path, "ada", 100_000)
     assert writer.stdout is not None
-    told = [int(writer.stdout.readline()) for _ in range(25)]
+    numbers_read = [int(writer.stdout.readline()) for _ in range(25)]
     writer.send_signal(signal.SIGKILL)
-    told += [int(line) for line in writer.communicate()[0].splitlines()]
+    numbers_read += [int(line) for line in writer.communicate()[0].splitlines()]
     numbers = [answer.number for answer in Journal(tmp_path).answers()]
-    assert numbers[: len(told)] == told
+    assert numbers[: len(numbers_read)] == numbers_read
     # At most the answer whose acknowledgement the kill cut off is there besides.
-    assert len(numbers) <= len(told) + 1
+    assert len(numbers) <= len(numbers_read) + 1
     assert Journal(tmp_path).append(ANSWER).number == len(numbers) + 1
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_journal_is_named(tmp_path: Path, harm: Callable[[Path], objec
 def test_a_foreign_database_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / JOURNAL) as database:
         database.execute("CREATE TABLE answers (number INTEGER)")
-    with pytest.raises(AuditError, match="no journal of format 1"):
+    with pytest.raises(AuditError, match="not a journal of format 1"):
         Journal(tmp_path)
     with pytest.raises(StorageError, match="nowhere"):
         Journal(tmp_path / "nowhere")
