@@ -16,7 +16,7 @@ from ..train.report.card import (
     table,
     whole_record,
 )
-from .document import BundleDocument
+from .document import BundleDocument, decision_fields
 
 _USE = """\
 Scores a merchant's own text (a site, a listing, an application) against {count} policies: a calibrated
@@ -42,7 +42,7 @@ _POOLING = {
 
 def model_card(document: BundleDocument) -> str:
     """Markdown of the model card."""
-    run, metrics = document.run, document.run.metrics.get("test")
+    run, metrics, limit = document.run, document.run.metrics.get("test"), document.run.rule.any_review
     evaluation = Evaluation.from_json(metrics) if metrics else None
     facts = {
         "name": run.name,
@@ -62,9 +62,9 @@ def model_card(document: BundleDocument) -> str:
         "## Slices",
         *slices(evaluation),
         "## Policies and thresholds",
-        policies(document.rules.to_json()["policies"]),
+        policies(decision_fields(run.taxonomy, run.rule)["policies"]),
         CERTIFIED + " The certificates are in `bundle.json`.",
-        *([] if run.rule.any_review is None else [whole_record(run.rule.any_review.threshold, asdict(run.rule.any_review))]),
+        *([] if limit is None else [whole_record(limit.threshold, asdict(limit))]),
         "## The graphs",
         _parity(document),
         *_variants(document),

@@ -10,8 +10,7 @@ from ..data.cleaning.text import CLEANING_VERSION
 from ..data.taxonomy import Taxonomy
 from ..serve.bundle import DOCUMENT, FORMAT_VERSION, Bundle, CascadeStage, Variant, document_digest
 from ..serve.bundle_reader import parse_document
-from ..train.calibration.platt_scaling import Calibration
-from ..train.calibration.thresholds import PolicyThreshold, ReviewCertificate
+from ..train.evaluation.decision_rule import DecisionRule
 from ..train.model.encoder import public_name
 from ..train.run import LoadedRun
 from .parity import Parity
@@ -19,35 +18,6 @@ from .parity import Parity
 _THRESHOLD_FIELDS = ("review", "block", "review_certificate", "block_certificate")
 # The worst errors hold merchants' text, which stays in the run; the others serve only the run's report.
 _KEPT_BY_THE_RUN = ("errors", "reliability", "confusions")
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionRules:
-    """How logits become decisions: the calibration and the certified thresholds of every policy."""
-
-    taxonomy: Taxonomy
-    calibration: Calibration
-    thresholds: Sequence[PolicyThreshold]
-    any_review: ReviewCertificate | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields `policies` and, where there is such a limit, `any_violation`."""
-        by_policy = {threshold.policy: threshold.to_json() for threshold in self.thresholds}
-        scale, bias = self.calibration.scale.tolist(), self.calibration.bias.tolist()
-        policies = [
-            {
-                "id": policy.id,
-                "title": policy.title,
-                "severity": policy.severity,
-                "calibration": {"scale": scale[row], "bias": bias[row]},
-                "thresholds": {key: by_policy[policy.id][key] for key in _THRESHOLD_FIELDS},
-            }
-            for row, policy in enumerate(self.taxonomy.policies)
-        ]
-        if self.any_review is None:
-            return {"policies": policies}
-        limit = {"review": self.any_review.threshold, "review_certificate": asdict(self.any_review)}
-        return {"policies": policies, "any_violation": limit}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +33,16 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class PassedVariant:
-    """A variant beside the plain graph that passed its gate; one of reduced precision has rules of its own."""
+    """A variant beside the plain graph that passed its gate; one of reduced precision has its own decision rule."""
 
     variant: Variant
-    rules: DecisionRules | None = None
+    rule: DecisionRule | None = None
     gate: Gate | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, taxonomy: Taxonomy) -> dict[str, Any]:
         """An entry of `variants`."""
         entry = {name: getattr(self.variant, name) for name in ("name", "graph", "engine", "precision")}
-        entry |= {} if self.rules is None else self.rules.to_json()
+        entry |= {} if self.rule is None else decision_fields(taxonomy, self.rule)
         return entry | ({} if self.gate is None else {"gate": asdict(self.gate)})
 
 
@@ -95,12 +65,6 @@ class BundleDocument:
     left_out: Sequence[LeftOut] = field(default=())
     cascade: CascadeStage | None = None
 
-    @property
-    def rules(self) -> DecisionRules:
-        """The rules of the plain graph and of all variants without their own."""
-        run = self.run
-        return DecisionRules(run.taxonomy, run.rule.calibration, run.rule.thresholds, run.rule.any_review)
-
     def to_json(self) -> dict[str, Any]:
         """The content of bundle.json."""
         content = {**self._facts(), "files": dict(self.files), **self._measured()}
@@ -120,7 +84,7 @@ class BundleDocument:
             "format_version": FORMAT_VERSION,
             "name": run.name,
             "version": run.settings.version,
-            **self.rules.to_json(),
+            **decision_fields(run.taxonomy, run.rule),
             "taxonomy": run.taxonomy.to_json(),
             "cleaning_version": CLEANING_VERSION,
             "window_tokens": run.settings.model.window_tokens,
@@ -135,13 +99,33 @@ class BundleDocument:
     def _measured(self) -> dict[str, Any]:
         measured: dict[str, Any] = {
             "parity": [asdict(each) for each in self.parity],
-            "variants": [each.to_json() for each in self.variants],
+            "variants": [each.to_json(self.run.taxonomy) for each in self.variants],
             "variants_left_out": [asdict(each) for each in self.left_out],
         }
         if self.cascade is not None:
             stage = asdict(self.cascade)
             measured["first_stage"] = stage | {"violating_scores": list(self.cascade.violating_scores)}
         return measured
+
+
+def decision_fields(taxonomy: Taxonomy, rule: DecisionRule) -> dict[str, Any]:
+    """The fields that say how logits become decisions: `policies` and, where there is such a limit, `any_violation`."""
+    by_policy = {threshold.policy: threshold.to_json() for threshold in rule.thresholds}
+    scale, bias = rule.calibration.scale.tolist(), rule.calibration.bias.tolist()
+    policies = [
+        {
+            "id": policy.id,
+            "title": policy.title,
+            "severity": policy.severity,
+            "calibration": {"scale": scale[row], "bias": bias[row]},
+            "thresholds": {key: by_policy[policy.id][key] for key in _THRESHOLD_FIELDS},
+        }
+        for row, policy in enumerate(taxonomy.policies)
+    ]
+    if rule.any_review is None:
+        return {"policies": policies}
+    limit = {"review": rule.any_review.threshold, "review_certificate": asdict(rule.any_review)}
+    return {"policies": policies, "any_violation": limit}
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

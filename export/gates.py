@@ -23,7 +23,7 @@ from ..train.evaluation.predictions import Predictions
 from ..train.finalize import certify
 from ..train.model.policy_model import PolicyModel
 from ..train.run import LoadedRun
-from .document import BundleDocument, DecisionRules, Gate, LeftOut, PassedVariant
+from .document import BundleDocument, Gate, LeftOut, PassedVariant
 from .parity import Parity, ParityCheck, TorchModel
 from .quantise import write_int8_graph
 
@@ -151,11 +151,10 @@ def _certified(
     calibrating = run.predictions("calibration")
     calibrating = replace(calibrating, logits=scorer.logits(calibrating.texts))
     rule = certify(calibrating, run.settings.thresholds, run.taxonomy)
-    rules = DecisionRules(run.taxonomy, rule.calibration, rule.thresholds, rule.any_review)
-    listed = BundleDocument(run, bundle.files, variants=[PassedVariant(variant, rules)])
+    listed = BundleDocument(run, bundle.files, variants=[PassedVariant(variant, rule)])
     own = listed.bundle(bundle.path).for_variant(variant.name)
     gate = _compare(held_out, scorer.logits(held_out.texts), exact=bundle, reduced=own)
-    return PassedVariant(variant, rules, gate), gate
+    return PassedVariant(variant, rule, gate), gate
 
 
 def _compare(held_out: Predictions, logits: Floats, *, exact: Bundle, reduced: Bundle) -> Gate:
