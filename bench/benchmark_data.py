@@ -1,4 +1,4 @@
-"""Real text as records: which folder may be used for what, and which cells it cannot speak of (`sources.yaml`)."""
+"""Real text as records: the use of each folder, and the cells that it labels (`sources.yaml`)."""
 
 import gzip
 import hashlib
@@ -23,14 +23,14 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One folder: `labelled` are the policies a row with labels was judged for; `speaks_of_compliant` says
-    whether a row without labels was judged against the whole taxonomy."""
+    """One folder: `labelled` are the policies that a row with labels is labelled for; with `labels_compliant` a row
+    without labels is compliant with the whole taxonomy."""
 
     folder: str
     trains: bool
     out_of_distribution: bool
     labelled: tuple[str, ...]
-    speaks_of_compliant: bool
+    labels_compliant: bool
     why: str
 
 
@@ -51,7 +51,7 @@ def load_sources(taxonomy: Taxonomy, path: Path = SOURCES_FILE) -> dict[str, Sou
         if entry["compliant"] not in ("all", "none"):
             faults.append(f"{folder}: compliant is {entry['compliant']!r}, not all or none")
         if entry["trains"] and entry["distribution"] == "out":
-            faults.append(f"{folder}: what is trained on cannot be out of distribution")
+            faults.append(f"{folder}: a folder with trains: true cannot be out of distribution")
     if faults:
         raise TaxonomyError(f"{path}: " + "; ".join(faults))
     return {folder: _source(folder, entry) for folder, entry in table.items()}
@@ -63,7 +63,7 @@ def _source(folder: str, entry: Mapping[str, Any]) -> Source:
         trains=bool(entry["trains"]),
         out_of_distribution=entry["distribution"] == "out",
         labelled=tuple(entry["labelled"]),
-        speaks_of_compliant=entry["compliant"] == "all",
+        labels_compliant=entry["compliant"] == "all",
         why=entry["why"],
     )
 
@@ -78,15 +78,15 @@ def load_benchmarks(
 ) -> dict[str, list[Record]]:
     """Read `<root>/<folder>/<part>.jsonl.gz` of each source: folder -> records, `domain` being the group.
 
-    A folder that is not there is left out, and `on_missing` is told in words.
+    A missing folder is left out, and `on_missing` is called with a message.
 
-    :raises RecordError: if a row is not what the table of sources says of its folder.
+    :raises RecordError: if a row contradicts the table of sources.
     """
     loaded: dict[str, list[Record]] = {}
     for source in sources:
         path = Path(root) / source.folder / f"{part}.jsonl.gz"
         if not path.is_file():
-            on_missing(f"{path} is not there: {source.folder} is left out")
+            on_missing(f"{path} is missing: {source.folder} is left out")
             continue
         loaded[source.folder] = [
             read_row(row, source, taxonomy, row_number=number)
@@ -101,18 +101,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     :raises RecordError: if there is no such file.
     """
     if not path.is_file():
-        raise RecordError(f"{path} is not there: give the folder that holds it")
+        raise RecordError(f"{path} is missing: give the folder that contains it")
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def read_row(row: Mapping[str, Any], source: Source, taxonomy: Taxonomy, *, row_number: int) -> Record:
-    """A record of one row, with `unknown` for the policies its source did not judge.
+    """A record of one row, with `unknown` for the policies that its source does not label.
 
     :raises RecordError: naming the folder and the row.
     """
     labels = row.get("labels", [])
-    if not labels and not source.speaks_of_compliant:
+    if not labels and not source.labels_compliant:
         raise RecordError(
             f"{source.folder}, row {row_number}: no label, but sources.yaml says that such rows do not occur"
         )
@@ -127,11 +127,11 @@ def read_row(row: Mapping[str, Any], source: Source, taxonomy: Taxonomy, *, row_
 def subsample(
     records: Sequence[Record], *, limit: int, compliant_share: float = 0.5, rare: int = 150, seed: int = 0
 ) -> list[Record]:
-    """At most about `limit` records, in their old order, the same ones for the same seed.
+    """About `limit` records, in their original order, the same ones for the same seed.
 
-    Kept first: every record of a policy with at most `rare` records, and every compliant one marked as a near miss.
-    The rest of the labelled quota is shared evenly over policies, that of the compliant quota over sources: long runs
-    of like titles teach little. Rare ones are never dropped, so the result can pass `limit`.
+    Every record of a policy with at most `rare` records is kept, and every compliant one marked as a near miss. The rest
+    of the violating quota is shared evenly between policies, that of the compliant quota between sources: many similar
+    titles teach little. Rare records are never dropped, so there can be more than `limit`.
     """
     order = list(range(len(records)))
     random.Random(seed).shuffle(order)
@@ -177,8 +177,8 @@ def split_by_group(
 ) -> dict[str, list[Record]]:
     """Divide records by a hash of their domain: name of the part -> records; a domain stays in one part.
 
-    :param fractions: share of each part; they add up to 1.
-    :raises ValueError: if they do not.
+    :param fractions: share of each part.
+    :raises ValueError: if they do not add up to 1.
     """
     if abs(sum(fractions.values()) - 1.0) > 1e-9:
         raise ValueError(f"the fractions add up to {sum(fractions.values())}, not to 1")
@@ -196,4 +196,4 @@ def _part_at(place: float, fractions: Mapping[str, float]) -> str:
         end += share
         if place < end:
             return name
-    return name  # only rounding of the sum leads here
+    return name  # the sum was rounded below 1

@@ -1,12 +1,12 @@
-"""Contrast sets: does the model judge the business, or the words of denial that the corpus's near misses are full of?
+"""Contrast sets: does the model rely on the business, or on the denials that the corpus's near misses are full of?
 
     python bench/contrast.py quickstart/bundle MERCHANTS/*.jsonl
 
-Each set changes one thing that leaves the label as it was (Gardner 2020, "Evaluating models' local decision boundaries
-via contrast sets"): denials taken out of compliant pages and of violating ones, a denial of its own policy added to a
-violating page, a denial of some policy added to a compliant one, names of the business swapped for others. A model that
-takes a denial for innocence loses recall on the third set and raises alarms on the first. The limit is the one that
-lets 10 % of the unchanged compliant pages pass.
+Each set changes one thing that does not affect the label (Gardner 2020, "Evaluating models' local decision boundaries
+via contrast sets"): denials are removed from compliant pages and from violating ones, a denial of its own policy is added
+to a violating page, a denial of some policy to a compliant one, names are replaced. A model that takes a denial for
+compliance loses recall on violating pages with a denial and raises alarms on compliant pages without. The limit is
+passed by 10 % of the unchanged compliant pages.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Change = Callable[[Record, random.Random], str]
 
 
 def without_denials(record: Record, _: random.Random) -> str:
-    """The text without the sentences that hold a negation."""
+    """The text without the sentences that contain a negation."""
     lines = (
         " ".join(s for s in _SENTENCE.split(line) if not _DENIES.search(s))
         for line in record.text.split("\n")
@@ -62,7 +62,7 @@ def with_denial(taxonomy: Taxonomy) -> Change:
 
 
 def with_other_names(record: Record, draw: random.Random) -> str:
-    """Capitalised words inside sentences, mostly names of people, places and shops, swapped for others."""
+    """Capitalised words inside sentences, mostly names of people, places and shops, replaced by other names."""
     swapped: dict[str, str] = {}
     return _MIDDLE_NAME.sub(lambda m: swapped.setdefault(m[0], draw.choice(NAMES)), record.text)
 
@@ -84,12 +84,12 @@ def main() -> int:
     violating = np.array([bool(record.labels) for record in records])
     limit = alarm_limit(probabilities[~violating])
     sets: list[tuple[str, bool, Change]] = [
-        ("compliant, denials taken out", False, without_denials),
+        ("compliant, denials removed", False, without_denials),
         ("compliant, a denial added", False, with_denial(taxonomy)),
-        ("compliant, names swapped", False, with_other_names),
-        ("violating, denials taken out", True, without_denials),
+        ("compliant, names replaced", False, with_other_names),
+        ("violating, denials removed", True, without_denials),
         ("violating, a denial of its policy added", True, with_denial(taxonomy)),
-        ("violating, names swapped", True, with_other_names),
+        ("violating, names replaced", True, with_other_names),
     ]
     print(
         "| set | changed | above the limit before | after | mean change of probability |\n|---|---|---|---|---|"

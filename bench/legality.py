@@ -1,11 +1,11 @@
-"""Legal and illegal pages told apart, beside the table that the data's authors published.
+"""Legal against illegal pages, compared with the figures that the authors of the data published.
 
     python bench/legality.py --data BENCHMARKS/darknet_legality_acl2019 --models tfidf,embedding,ours --seeds 0,1,2
 
 Paragraphs of eBay pages, of legal and of illegal onion drug pages, with the published splits (Choshen et al., ACL 2019).
-Each task is two classes; a model scores both as if they were policies, and the higher one counts. Everything is
-chosen on the validation file; the test file is read once per model and seed. Their naive Bayes row is left out: in their code
-it is fitted on the batches that it then predicts.
+Each task has two classes; a model scores both as if they were policies, and the higher score counts. All choices are
+made on the validation file; the test file is used once per model and seed. The authors' naive Bayes row is left out: their
+code fits it on the batches that it then predicts.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Paragraphs:
 def load_task(folder: Path, taxonomy: Taxonomy) -> Paragraphs:
     """The paragraphs of the taxonomy's classes.
 
-    :raises RecordError: if the folder or a file is not there.
+    :raises RecordError: if the folder or a file is missing.
     """
     return Paragraphs(
         *(_read(folder / f"{name}.jsonl.gz", taxonomy) for name in ("train", "validation", "test"))
@@ -84,7 +84,7 @@ def accuracy(logits: np.ndarray, records: Sequence[Record], taxonomy: Taxonomy) 
 
 
 def build(name: str, seed: int, overrides: Sequence[str]) -> Callable[[], Classifier]:
-    """The model of that name, to be built in a process of its own."""
+    """A function that builds the model of that name in its own process."""
     simple: dict[str, Callable[[], Classifier]] = {"tfidf": tfidf, "embedding": embedding}
     if name in simple:
         return simple[name]

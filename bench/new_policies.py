@@ -1,12 +1,12 @@
-"""A policy that training never saw: what its description alone gives, and what a few examples add.
+"""Policies without training records: how well their description alone works, and what a few examples add.
 
     python bench/new_policies.py --validation MERCHANTS --shots 0,4,8,16
 
-Some policies are taken out: no record that violates one is trained on. The trained encoder then meets each of them by its
-description ("zero-shot": the score is the text's projection on the description's encoding, as rows of the head start
-out), or by a few violating records and the compliant ones beside it (a logistic regression on the encoder's features and
-that projection). Beside it stand the same with the encoder as it was before training, and TF-IDF with the same examples.
-Average precision of each policy over all the test records, mean over policies and draws of examples.
+Some policies are held out: no record that violates one is trained on. The trained encoder then gets each of them by its
+description ("zero-shot": the score is the text's projection on the description's encoding), or by a few violating records
+and compliant ones (a logistic regression on the encoder's features and that projection). It is compared with the encoder
+before training, and with TF-IDF on the same examples. Average precision of each policy over all test records, mean over
+policies and draws of examples.
 """
 
 import argparse
@@ -41,14 +41,14 @@ STRENGTH = 1.0
 Floats = NDArray[np.float64]
 
 
-def known_taxonomy(taxonomy: Taxonomy, held_out: Sequence[str]) -> Taxonomy:
-    """The taxonomy without the policies held out."""
+def reduced_taxonomy(taxonomy: Taxonomy, held_out: Sequence[str]) -> Taxonomy:
+    """The taxonomy without the held-out policies."""
     kept = tuple(policy for policy in taxonomy.policies if policy.id not in held_out)
     return Taxonomy(version=taxonomy.version, policies=kept)
 
 
 class Encoded:
-    """Features of the windows of some texts, (W, hidden), each of length 1, and whose they are."""
+    """Features of the windows of some texts, (W, hidden), each of length 1, and the text of each window."""
 
     def __init__(self, model: PolicyModel, run: LoadedRun, texts: Sequence[str]) -> None:
         tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
@@ -91,7 +91,7 @@ def few_shot(train: Any, labels: NDArray[np.bool_], test: Any) -> Floats:
 
 
 class ByEncoder:
-    """Scores of new policies by an encoder, trained or as it was."""
+    """Scores of new policies by an encoder, trained or not."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ByEncoder:
         self.test = Encoded(model, run, [record.text for record in test])
 
     def scores(self, policy: str, chosen: Sequence[int], labels: NDArray[np.bool_]) -> Floats:
-        """Of the test records; `chosen` are the examples in the pool, none for zero-shot."""
+        """Scores of the test records; `chosen` are the examples in the pool, none for zero-shot."""
         projected = self.test.features @ self.rows[policy]
         if not len(chosen):
             return self.test.highest(projected)
@@ -133,7 +133,7 @@ class ByNgrams:
         self.rows = dict(zip(taxonomy.ids, features.transform(texts), strict=True))
 
     def scores(self, policy: str, chosen: Sequence[int], labels: NDArray[np.bool_]) -> Floats:
-        """Of the test records; `chosen` are the examples in the pool, none for zero-shot."""
+        """Scores of the test records; `chosen` are the examples in the pool, none for zero-shot."""
         if not len(chosen):
             return np.asarray((self.test @ self.rows[policy].T).todense()).ravel()
         return few_shot(self.pool[list(chosen)], labels, self.test)
@@ -183,13 +183,13 @@ def main() -> int:
     held_out = list(taxonomy.ids[1::4]) if args.held_out == "every fourth" else args.held_out.split(",")
     data = load_corpus_data(taxonomy, merchants=args.validation)
     test = data.tests[args.validation.name].records
-    known = known_taxonomy(taxonomy, held_out)
-    # The phrasebook speaks of every policy: it would show the encoder those that are to be new.
+    reduced = reduced_taxonomy(taxonomy, held_out)
+    # The phrasebook has texts of every policy, the held-out ones included.
     model = train_ours(seed=args.seed, overrides=["data.phrasebook=[]", *args.set])
     seen = [[r for r in part if not set(r.labels) & set(held_out)] for part in (data.train, data.validation)]
-    model.fit(*seen, known)
+    model.fit(*seen, reduced)
     run = model.run
-    base = build_model(run.settings.model, run.settings.lora, n_policies=len(known)).eval()
+    base = build_model(run.settings.model, run.settings.lora, n_policies=len(reduced)).eval()
     models = {
         "ours, trained without them": ByEncoder(run.model, run, taxonomy, data.train, test).scores,
         "base encoder": ByEncoder(base, run, taxonomy, data.train, test).scores,

@@ -1,11 +1,11 @@
-"""Quality on real text: our model beside simple ones, trained on the same records and tested on the same sets.
+"""Quality on real text: our model and simple ones, trained on the same records and tested on the same sets.
 
     python bench/quality.py --data BENCHMARKS --validation MERCHANTS --seeds 0,1,2
 
-Every model runs in a process of its own. Logits are calibrated and thresholds chosen on one calibration split for all
-of them, with the package's own functions. Intervals are 95 % by drawing whole groups (vendor, brand, domain) with
-replacement; a difference is paired, on the same draws. Market sets hold no compliant row: there, average precision
-says only how well policies are told apart.
+Every model runs in its own process. Logits are calibrated and thresholds chosen on one calibration split for all of
+them, with the package's own functions. Intervals are 95 % of a bootstrap over groups (vendor, brand, domain);
+differences are paired, on the same draws. Market sets hold no compliant row: there average precision only measures how
+well policies are distinguished.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 from baselines import Classifier, Job, embedding, run_alone, tfidf, tfidf_phrases, tfidf_quotes
 from numpy.typing import NDArray
 from quality_data import QualityData, load_quality_data
-from quality_judge import REFERENCE, Review, calibrated, judge_set
+from quality_figures import REFERENCE, Review, calibrated, measure_set
 
 from merchantguard.core.errors import MerchantGuardError
 from merchantguard.core.files import write_json
@@ -38,9 +38,9 @@ SEEDED = ("ours", "full")
 
 
 def builder(name: str, *, seed: int, overrides: Sequence[str]) -> Callable[[], Classifier]:
-    """What builds a model in the process that runs it."""
+    """A function that builds the model; it runs in the model's own process."""
     if name in SEEDED:
-        # Here, not above: every child imports this file, and torch would count in the memory of a model without it.
+        # Imported here: every child imports this file, and torch would count in the memory of models that do not use it.
         from package_model import train_ours
 
         return partial(train_ours, seed=seed, full=name == "full", overrides=tuple(overrides))
@@ -65,7 +65,7 @@ def run(
     for name in models:
         for seed in seeds if name in SEEDED else seeds[:1]:
             build = builder(name, seed=seed, overrides=overrides)
-            _tell(f"training {name}, seed {seed}, on {len(data.train)} records")
+            _print_progress(f"training {name}, seed {seed}, on {len(data.train)} records")
             outcome = run_alone(Job(build, taxonomy, data.train, data.validation, sets))
             scores, review = calibrated(outcome, data.calibration, taxonomy)
             probabilities.setdefault(name, []).append(scores)
@@ -76,15 +76,15 @@ def run(
             )
     figures = {}
     for name, test in data.tests.items():
-        _tell(f"measuring {name}")
+        _print_progress(f"measuring {name}")
         key = name.partition(": ")[0] if test.kind else name
         scored = {model: ([each[key] for each in probabilities[model]], reviews[model]) for model in models}
-        figures[name] = judge_set(test, taxonomy, scored, samples=samples)
+        figures[name] = measure_set(test, taxonomy, scored, samples=samples)
     return {"models": costs, "sets": figures}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The tables for a reader."""
+    """The tables in Markdown."""
     lines = [
         (
             "| set | records | policies | model | macro AP | against TF-IDF | any-violation AUROC | found at review "
@@ -96,7 +96,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         title = f"{name} ({entry['distribution']})"
         for model, figures in entry["models"].items():
             cells = [
-                _shown(figures.get(key))
+                _format(figures.get(key))
                 for key in (
                     "macro_ap",
                     f"minus_{REFERENCE}",
@@ -118,13 +118,13 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _shown(figure: Mapping[str, float] | None) -> str:
+def _format(figure: Mapping[str, float] | None) -> str:
     if figure is None:
         return "-"
     return f"{figure['point']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
-def _tell(message: str) -> None:
+def _print_progress(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
@@ -136,15 +136,15 @@ def _arguments() -> argparse.Namespace:
         "--data", type=Path, help="folder of the benchmark folders; without it only the corpus"
     )
     parser.add_argument("--corpus", type=Path, nargs="+", help="corpus files (default: the shipped ones)")
-    parser.add_argument("--validation", type=Path, help="folder of JSONL files that are only tested on")
-    parser.add_argument("--train", choices=("all", "corpus"), default="all", help="what is trained on")
+    parser.add_argument("--validation", type=Path, help="folder of JSONL files used only for testing")
+    parser.add_argument("--train", choices=("all", "corpus"), default="all", help="records to train on")
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {','.join(MODELS)}")
     parser.add_argument("--seeds", default="0,1,2", help="training seeds of ours and full")
     parser.add_argument(
         "--set", action="append", default=[], metavar="GROUP.KEY=VALUE", help="setting of ours and full"
     )
     parser.add_argument(
-        "--limit", type=int, default=6000, help="about how many benchmark records are trained on"
+        "--limit", type=int, default=6000, help="approximate number of benchmark records to train on"
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws for an interval")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "quality.json")
@@ -170,10 +170,10 @@ def main() -> int:
             train_on_real=arguments.train == "all",
             limit=arguments.limit,
             split_seed=0,
-            tell=_tell,
+            tell=_print_progress,
         )
     except MerchantGuardError as error:
-        _tell(f"quality: {error}")
+        _print_progress(f"quality: {error}")
         return 1
     result = run(
         data,

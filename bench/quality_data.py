@@ -1,4 +1,4 @@
-"""What `quality.py` trains on and what it tests on: the shipped corpus, real text, and merchants by other writers."""
+"""The training and test records of `quality.py`: the shipped corpus, real text, and out-of-distribution merchants."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from merchantguard.data.splitting.splits import make_splits
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.settings import DataSettings
 
-# As the default settings split it, so that figures here and those of a quickstart are of the same records.
+# The default settings' fractions, so that figures here and those of a quickstart are of the same records.
 CORPUS_FRACTIONS = DataSettings().fractions
 REAL_FRACTIONS = {"train": 0.75, "validation": 0.1, "calibration": 0.15}
 KINDS_OF_VIOLATION = ("plain", "subtle", "multi")
@@ -22,8 +22,11 @@ KINDS_OF_VIOLATION = ("plain", "subtle", "multi")
 
 @dataclass(frozen=True, slots=True)
 class TestSet:
-    """`distribution`: "in" where a train file of the same origin was trained on, else "out". `kind` restricts the
-    positives of a policy to records of that kind; the others' cells are left out."""
+    """Records to test on.
+
+    :param distribution: "in" if records of the same origin are trained on, else "out".
+    :param kind: positives of other kinds than this are left out; None for no restriction.
+    """
 
     records: Sequence[Record]
     distribution: str
@@ -32,7 +35,7 @@ class TestSet:
 
 @dataclass(frozen=True, slots=True)
 class QualityData:
-    """Three disjoint sets to learn from, and the sets to test on by name."""
+    """Three disjoint sets for fitting, and the test sets by name."""
 
     train: list[Record]
     validation: list[Record]
@@ -55,8 +58,9 @@ def load_quality_data(
 
     :param corpus: files of the corpus; it is split by merchant.
     :param benchmarks: folder of the benchmark folders.
-    :param merchants: folder of JSONL files that are only tested on.
-    :param train_on_real: whether the benchmarks' train files are trained on, cut to about `limit` records.
+    :param merchants: folder of JSONL files used only for testing.
+    :param train_on_real: whether to train on the benchmarks' train files too, cut to about `limit` records.
+    :param tell: called with a message for each folder that is missing.
     :raises RecordError: if a file of the corpus or of `merchants` has a bad row.
     """
     records = _read(corpus, taxonomy)
@@ -83,7 +87,7 @@ def load_quality_data(
 
 
 def load_corpus_data(taxonomy: Taxonomy, *, merchants: Path) -> QualityData:
-    """The shipped corpus alone, divided as a quickstart divides it, and the merchants as a test set.
+    """The shipped corpus alone, with the splits of a quickstart, and the merchants as a test set.
 
     :raises RecordError: if a file has a bad row.
     """

@@ -1,10 +1,10 @@
-"""Block thresholds side by side: naive, MAPIE's controller, ours, and an oracle that knows the truth.
+"""Block thresholds compared: naive, MAPIE's controller, ours, and an oracle that knows the truth.
 
     OMP_NUM_THREADS=1 python bench/thresholds.py --resamples 1000 --mapie-resamples 100
 
 Each resample draws a calibration set from a world whose true precision at every threshold is known. A
-threshold is violated if its true precision is below 0.95. Recall is the true one (0 where nothing was
-certified), also as a share of the oracle's. `rare` lies above 0.99 where MAPIE's default grid ends.
+threshold is violated if its true precision is below 0.95. Recall is the true one (0 if nothing is certified), also
+as a share of the oracle's. In `rare` the threshold lies above 0.99, where MAPIE's default grid ends.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class World:
-    """Normal scores: positives lie `separation` higher; `overconfidence` multiplies the logits shown."""
+    """Normal scores: those of positives are `separation` higher; `overconfidence` multiplies the logits."""
 
     prevalence: float
     separation: float

@@ -1,10 +1,10 @@
-"""Violations that nobody wrote down: cells left unknown against cells taken for compliant.
+"""Missing labels: unlabelled cells that are masked, compared with unlabelled cells taken for compliant.
 
     python bench/unknown_labels.py --validation MERCHANTS --models tfidf,ours --seeds 0,1,2 --set optim.epochs=3
 
-Of the training records' labels a share is hidden at random. Either the cell is marked unknown, and masked in training, or
-the label is simply missing, as in a table that knows no "unknown". Macro average precision on merchants by other writers
-and on the corpus's test split, mean over seeds; each seed hides other labels.
+A share of the training labels is hidden at random. The cell is either marked unknown, and masked in training, or counts
+as compliant, as in a table without "unknown". Macro average precision on out-of-distribution merchants and on the
+corpus's test split, mean over seeds; each seed hides different labels.
 """
 
 import argparse
@@ -30,9 +30,9 @@ WAYS = ("unknown", "negative")
 
 
 def hide(records: Sequence[Record], share: float, *, masked: bool, seed: int) -> list[Record]:
-    """The records with about `share` of their labels hidden: marked unknown, or just gone.
+    """The records with about `share` of their labels hidden: marked unknown, or removed.
 
-    The quotes of a hidden label go with it.
+    The quotes of a hidden label are removed too.
     """
     draw = random.Random(seed)
     result = []
@@ -96,7 +96,7 @@ def main() -> int:
         ]
         if args.out:
             write_json(args.out, everything)
-    print("| model | condition | by other writers | corpus test split |\n|---|---|---|---|")
+    print("| model | condition | out of distribution | corpus test split |\n|---|---|---|---|")
     for name, seeds in everything.items():
         for condition in seeds[0]:
             cells = []

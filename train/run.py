@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -281,10 +281,17 @@ def _field(record: Record, name: str) -> Any:
     return record.country if name == "country" else record.extra.get(name)
 
 
-def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -> Predictions:
+def predict_records(
+    run: LoadedRun,
+    records: Sequence[Record],
+    *,
+    cache: Path,
+    on_progress: Callable[[int], None] | None = None,
+) -> Predictions:
     """Predictions of a finished run for records, with the same cleaning and windows as in training.
 
     :param cache: a folder for the windows, which must not exist yet.
+    :param on_progress: called now and then with the number of records that are finished.
     """
     tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
     table = build_window_table(records, tokenizer, cache)
@@ -295,5 +302,6 @@ def predict_records(run: LoadedRun, records: Sequence[Record], *, cache: Path) -
         state,
         budget=2 * run.settings.optim.batch_tokens,
         n_outputs=len(run.taxonomy),
+        on_progress=on_progress,
     )
     return record_predictions(records, run.taxonomy, logits, table.n_windows.tolist())

@@ -1,12 +1,11 @@
-"""Turning logits into probabilities that mean what they say: per policy a scale and a bias.
+"""Calibrated probabilities from logits, by a scale and a bias per policy (Platt scaling).
 
-A temperature alone cannot mend the shift that a weighted loss leaves, so each policy has a bias too
-(Platt scaling). A policy with eight positives cannot carry two free numbers, so the policies share what
-they have in common: each policy's (log scale, bias) is drawn from a normal distribution whose centre and
-spread are estimated from all policies together (empirical Bayes, by expectation-maximisation with
-Laplace approximations; Gelman et al., Bayesian Data Analysis, chapters 5 and 13). Where the policies
-agree the spread comes out small and they move as one; where they differ each follows its own data as far
-as it has any. Fixed spreads were the alternative: no single pair of them did well on both.
+A temperature alone cannot undo the shift that a weighted loss causes, so each policy has a bias too. Eight positives are
+too few to fit two free numbers, so the policies share a prior: each policy's (log scale, bias) is drawn from a normal
+distribution whose centre and spread are estimated from all policies together (empirical Bayes, by
+expectation-maximisation with Laplace approximations; Gelman et al., Bayesian Data Analysis, chapters 5 and 13). If the
+policies agree, the spread is small and they share one calibration; if they differ, each follows its own data as far as
+it has any. Fixed spreads were tried: no single pair of them did well in both cases.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +22,13 @@ from ...core.labels import LabelMatrix
 
 Floats = NDArray[np.float64]
 
-# What is believed of the centre before any data: no change, give or take a factor of e and a bias of 4
-# (a positive weight of 50 shifts logits by log 50 = 3.9).
+# Prior of the centre: no change, give or take a factor of e and a bias of 4 (a positive weight of 50 shifts logits by
+# log 50 = 3.9).
 CENTRE_PRIOR_SD = np.array([1.0, 4.0])
-# What is believed of the spread between policies, worth SPREAD_PRIOR_WEIGHT policies of evidence.
+# Prior of the spread between policies, worth SPREAD_PRIOR_WEIGHT policies of evidence.
 SPREAD_PRIOR_SD = np.array([0.15, 0.3])
 SPREAD_PRIOR_WEIGHT = 4.0
-# A step longer than this can overshoot from the flat end of the likelihood.
+# Longer steps can overshoot from the flat end of the likelihood.
 LONGEST_STEP = np.array([1.0, 4.0])
 
 
@@ -45,7 +44,7 @@ class Calibration:
         object.__setattr__(self, "bias", np.asarray(self.bias, dtype=np.float64))
         if self.scale.ndim != 1 or self.scale.shape != self.bias.shape:
             raise ValueError(
-                f"scale {self.scale.shape} and bias {self.bias.shape} must be one number a policy"
+                f"scale {self.scale.shape} and bias {self.bias.shape} must hold one number per policy"
             )
         if not (np.isfinite(self.scale).all() and np.isfinite(self.bias).all() and (self.scale > 0).all()):
             raise ValueError("scale and bias must be finite, and scale positive")
@@ -143,13 +142,13 @@ def _check_cells(logits: ArrayLike, labels: LabelMatrix) -> _Cells:
 
 
 def _fit_pooled(cells: _Cells) -> Floats:
-    """One (log scale, bias) for all cells together, shape (2,): where the policies start from."""
+    """One (log scale, bias) for all cells together, (2,): the starting point of the policies."""
     pooled = _Cells(*(array.reshape(-1, 1) for array in (cells.logits, cells.labels, cells.weights)))
     return _maximise(pooled, np.zeros((1, 2)), np.zeros(2), CENTRE_PRIOR_SD)[0][0]
 
 
 def _fit_policies(cells: _Cells, centre: Floats, *, rounds: int = 50, tolerance: float = 1e-4) -> Floats:
-    """Modes (K, 2) of the policies under a normal prior whose centre and spread are estimated as well."""
+    """Posterior modes (K, 2) of the policies; centre and spread of their prior are estimated too."""
     spread = SPREAD_PRIOR_SD
     has_labels = cells.weights.sum(axis=0) > 0
     theta = np.tile(centre, (len(has_labels), 1))

@@ -1,5 +1,7 @@
-"""The block threshold: the lowest whose precision is proven, by exact binomial tests in a fixed sequence (Bauer 1991;
-Angelopoulos et al. 2021, "Learn then Test")."""
+"""The block threshold: the lowest whose precision is proven.
+
+Exact binomial tests in a fixed sequence prove it (Bauer 1991; Angelopoulos et al. 2021, "Learn then Test").
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,10 +16,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class BlockCertificate:
-    """What is known of a block threshold: `correct` of `flagged` cells were violations.
+    """What is proven about a block threshold: `correct` of `flagged` cells were violations.
 
-    `precision_lower` is the one-sided Clopper-Pearson bound at `confidence` for these two numbers; only
-    where `certified` does it hold together with the search. `reason` says in words why, or why not.
+    `precision_lower` is the one-sided Clopper-Pearson bound at `confidence` for these two numbers; only if `certified`
+    does it account for the search. `reason` explains the outcome in words.
     """
 
     threshold: float | None
@@ -42,7 +44,7 @@ def allowed_errors(trials: int, target: float, confidence: float) -> Ints:
     """For 0 to `trials` flagged cells: the most errors that still certify `target`; -1 where none do."""
     flagged = np.arange(trials + 1)
     errors = binom.ppf(1.0 - confidence, flagged, 1.0 - target)
-    # ppf is the least count that reaches the level; a test must not pass it.
+    # ppf is the smallest count that reaches the level; a test must not exceed it.
     errors -= bdtr(errors, flagged, 1.0 - target) > 1.0 - confidence
     errors[0] = -1
     table: Ints = np.maximum(errors, -1).astype(np.int64)
@@ -55,12 +57,11 @@ def certify_block(
 ) -> BlockCertificate:
     """The lowest threshold whose precision is proven to reach the target; `scores`, `positive` are (N,).
 
-    Every distinct score is a candidate, from high to low. Labels have no say in where the search starts:
-    it starts where, if the probabilities are right, the test would most likely pass (a search that always
-    starts at the top may stop at an early error: up to a tenth of the recall lost); from there
-    every candidate is tested at the full level until one fails. Had the true precision sunk below the
-    target by the first candidate, that one passes with probability 1 - confidence at most, provided
-    precision falls as the threshold does; so this bounds the chance of a wrong certificate.
+    Every distinct score is a candidate, from high to low. The search starts where the test would most likely pass if the
+    probabilities are right, whatever the labels are (a search from the top may stop at an early error, which costs up to
+    a tenth of the recall). From there every candidate is tested at the full level until one fails. A certificate is
+    wrong only if the first candidate below the target passes its test, whose probability is 1 - confidence at most,
+    provided that precision falls with the threshold.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, correct = scores[order], np.cumsum(positive[order])
@@ -73,7 +74,7 @@ def certify_block(
         return _too_few(positive, precision_target, confidence)
     expected = np.cumsum(ranked, dtype=np.float64)[ends] / flagged
     power = bdtr(allowed, flagged, 1.0 - np.clip(expected, 0.0, 1.0))
-    # The earliest of the nearly best: probabilities a little too sure of themselves then do no harm.
+    # The earliest of the nearly best, so that slightly overconfident probabilities do no harm.
     start = int(np.argmax(power >= 0.99 * power.max()))
     passed = flagged[start:] - correct[ends[start:]] <= allowed[start:]
     steps = len(passed) if passed.all() else int(np.argmin(passed))
@@ -110,7 +111,7 @@ def _too_few(positive: NDArray[np.bool_], target: float, confidence: float) -> B
 
 
 def _between(ranked: NDArray[np.float32], count: int) -> float:
-    """A float32 threshold that the first `count` of the falling scores reach and the next does not.
+    """A float32 threshold that the first `count` of the descending scores reach and the next one does not.
 
     Half-way to the next score, so that the rounding of another runtime does not move a record across.
     """

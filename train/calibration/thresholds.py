@@ -1,7 +1,7 @@
-"""Two thresholds per policy: block what is surely a violation, show a person what may be one.
+"""Two certified thresholds per policy: one to block violations, one to send possible ones to a person.
 
-Both come with a certificate that says what was proven of them, and on how much evidence. The block
-threshold is found in `block.py`. The review threshold is a one-sided tolerance limit of the positives' probabilities (Wilks 1941).
+A certificate states what is proven about a threshold, and on how many cells. `precision_threshold.py` finds the block
+threshold. The review threshold is a one-sided tolerance limit of the positives' probabilities (Wilks 1941).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from .precision_threshold import BlockCertificate, allowed_errors, certify_block
 
 Floats = NDArray[np.float64]
 
-# Where no policy has a single violation to learn from: show what is a violation one time in twenty.
+# Without a single violation of any policy: review what is a violation one time in twenty.
 NO_POSITIVES_REVIEW = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewCertificate:
-    """What is known of a review threshold: `found` of the policy's `positives` reach it.
+    """What is proven about a review threshold: `found` of the policy's `positives` reach it.
 
     `recall_lower` is the one-sided Clopper-Pearson bound at `confidence`.
     """
@@ -41,7 +41,7 @@ class ReviewCertificate:
 
 @dataclass(frozen=True, slots=True)
 class PolicyThreshold:
-    """Probabilities from `review` on go to a person, from `block` on (where there is one) are blocked."""
+    """A policy's thresholds: probabilities of at least `review` go to a person, of at least `block` are blocked."""
 
     policy: str
     review: float
@@ -57,7 +57,7 @@ class PolicyThreshold:
     def from_json(cls, value: Mapping[str, Any]) -> "PolicyThreshold":
         """Read what `to_json` wrote.
 
-        :raises RunError: if a field is missing or one too many.
+        :raises RunError: if fields are missing or unexpected.
         """
         try:
             certificates = {
@@ -72,12 +72,12 @@ class PolicyThreshold:
 def thresholds_to_json(
     thresholds: Sequence[PolicyThreshold], any_review: ReviewCertificate
 ) -> dict[str, Any]:
-    """What a run's thresholds.json holds."""
+    """The content of a run's thresholds.json."""
     return {"any_violation": asdict(any_review), "policies": [each.to_json() for each in thresholds]}
 
 
 def thresholds_from_json(value: Any) -> tuple[tuple[PolicyThreshold, ...], ReviewCertificate]:
-    """Read what `thresholds_to_json` gave.
+    """Read what `thresholds_to_json` returned.
 
     :raises RunError: if it is not that.
     """
@@ -127,7 +127,7 @@ def fit_thresholds(
         block = certify_block(values, positive, precision_target=precision_target, confidence=confidence)
         review = choose_review(values[positive], pooled, recall_target=recall_target, confidence=confidence)
         if block.threshold is not None and review.threshold > block.threshold:
-            # Reviewing more than needed finds no less, so what was certified stays true.
+            # A lower review threshold finds no fewer violations: the certificate stays true.
             review = _review(block.threshold, values[positive], review, reason=f"{review.reason}; as block")
         result.append(PolicyThreshold(policy, review.threshold, block.threshold, block, review))
     return tuple(result)
@@ -141,11 +141,11 @@ def fit_any_review(
     confidence: float = 0.95,
     clusters: Sequence[str] | None = None,
 ) -> ReviewCertificate:
-    """The probability of any violation under which a record is clear, whatever single policies say.
+    """The limit on the probability of any violation: below it a record is clear, whatever its single probabilities.
 
-    With K policies a compliant record has K chances to reach a review threshold; one limit on all of them
-    together finds the target's share of the violating records at half the false alarms, and the positives of
-    all policies together are soon enough to certify it. Arguments as in `fit_thresholds`.
+    With K policies a compliant record has K chances to reach a review threshold. One limit on all of them together finds
+    the target's share of the violating records at half the false alarms, and few records are needed to certify it.
+    Arguments as in `fit_thresholds`.
     """
     scores, _, _ = _check_cells(probabilities, labels)
     some = any_violation(scores).astype(np.float32)
@@ -159,7 +159,7 @@ def fit_any_review(
 def _check_cells(
     probabilities: ArrayLike, labels: LabelMatrix, policies: Sequence[str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    # The scorer compares float32 probabilities: thresholds chosen in another precision could part ties.
+    # The scorer compares float32 probabilities: thresholds chosen in another precision could separate ties.
     scores, truth, mask = np.asarray(probabilities, dtype=np.float32), labels.values, labels.mask
     if scores.shape != mask.shape:
         raise ValueError(f"probabilities {scores.shape} and labels {mask.shape} must both be (N, K)")
@@ -172,7 +172,7 @@ def _check_cells(
     if len(broken):
         row, column = broken[0]
         raise ValueError(
-            f"record {row}, policy {policies[column]!r}: {scores[row, column]} is no probability "
+            f"record {row}, policy {policies[column]!r}: {scores[row, column]} is not a probability "
             f"({len(broken)} such cells)"
         )
     if not np.isin(truth[mask], (0, 1)).all():
@@ -197,13 +197,15 @@ def choose_review(
 ) -> ReviewCertificate:
     """The largest threshold whose recall is proven to reach the target, else one that all policies share.
 
-    `positives` are the probabilities of the policy's violations, `pooled` those of all policies. With too
-    few violations to prove anything (under 59 at 0.95 and 0.95) the policy takes the split-conformal limit of
-    the pooled ones (Vovk 2005): a new violation reaches it with at least the target's probability, on average
-    over the policies, and probabilities are calibrated, so a threshold can be shared. In a
-    simulation with 8 violations a policy (20 policies, 200 records) the lowest of the policy's own 8 finds
-    87 % of new violations and half of the policies find less than 90 %. A tolerance limit of the pooled ones
-    would prove nothing for the one policy, and costs reviewers more false alarms.
+    With too few violations to prove anything (under 59 at 0.95 and 0.95) the policy gets the split-conformal limit of
+    all policies' violations (Vovk 2005): a new violation reaches it with at least the target's probability, on average
+    over the policies. Calibrated probabilities allow policies to share a threshold. The policy's own lowest probability
+    would be worse: in a simulation with 8 violations a policy (20 policies, 200 records) it finds 87 % of new
+    violations, and for half of the policies less than 90 %. A tolerance limit of all policies' violations would prove
+    nothing for one policy, and cause more false alarms.
+
+    :param positives: probabilities of the policy's violations.
+    :param pooled: probabilities of all policies' violations.
     """
     own = _tolerance_limit(positives, recall_target, confidence)
     empty = ReviewCertificate(NO_POSITIVES_REVIEW, recall_target, confidence, 0, 0, 0.0, False, "")

@@ -1,1 +1,1 @@
-"""The commands train, search, evaluate and compare."""
+"""The commands train, search, evaluate and compare, and the options they share."""

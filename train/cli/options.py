@@ -1,7 +1,6 @@
 """Options that several commands share, and what they do with them."""
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from datasets import disable_progress_bars as disable_dataset_bars
 from transformers.utils.logging import disable_progress_bar as disable_weight_bars
 
+from ...core.progress import progress
 from ...data.records.readers import RecordSet, read_records
 from ...data.records.record import Record
 from ...data.taxonomy import Taxonomy
@@ -66,9 +66,11 @@ def read_labelled(args: argparse.Namespace, taxonomy: Taxonomy) -> RecordSet:
 
 def predict(run: LoadedRun, records: Sequence[Record]) -> Predictions:
     """Predictions of a run for records; the windows are deleted afterwards."""
-    print(f"{run.name}: {len(records):,} records", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as cache:
-        return predict_records(run, records, cache=Path(cache) / "windows")
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        progress(f"scoring with {run.name}", total=len(records)) as update,
+    ):
+        return predict_records(run, records, cache=Path(cache) / "windows", on_progress=update)
 
 
 def quiet_libraries() -> None:

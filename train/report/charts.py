@@ -83,7 +83,7 @@ def precision_recall_chart(points: Sequence[Mapping[str, Any]], titles: Mapping[
     )
     context = base.mark_line(color="#d4d4d4", strokeWidth=1, interpolate="step-before")
     curves = base.mark_line(color=BLUE, strokeWidth=2, interpolate="step-before", opacity=0.55)
-    # Wide and unseen, so that a curve can be pointed at without hitting its line.
+    # Invisible and wide, so that the pointer need not hit the line of a curve.
     targets = base.mark_point(filled=True, color=BLUE, size=80, opacity=0)
     front = (curves + targets).transform_filter(chosen)
     return styled((context + front).add_params(chosen).properties(width="container", height=340))

@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: no server, no network, and no way for what merchants wrote to act."""
+"""Self-contained HTML pages: no server, no network, and merchants' text on them cannot run anything."""
 
 import base64
 import hashlib

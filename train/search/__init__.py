@@ -1,1 +1,1 @@
-"""Hyperparameter search on the validation split."""
+"""Hyperparameter search on the validation split: `Search` and `load_space`."""

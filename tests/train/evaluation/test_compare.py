@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merchantguard.cli import main as command
@@ -107,6 +107,7 @@ def test_mcnemar_is_the_exact_binomial_of_what_differs() -> None:
     assert row.p == pytest.approx(min(1.0, 2 * sum(choose[: least + 1]) / 2**differ))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**16), st.floats(0.0, 4.0))
 def test_changed_records_add_up(seed: int, noise: float) -> None:
     one, two = model("one", noise=1.0, records=40), model("two", noise=noise, seed=seed, records=40)

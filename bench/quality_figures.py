@@ -1,4 +1,4 @@
-"""The figures of one test set: ranking, any-violation AUROC, what is found and what is raised at the review threshold."""
+"""The figures of one test set: ranking, any-violation AUROC, recall and false alarms at the review threshold."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,11 +27,11 @@ REFERENCE = "tfidf"
 FEWEST_POSITIVES = 3
 Rows = NDArray[np.int64]
 Statistic = Callable[[Rows], float]
-# A model's review thresholds (K,), and the probability of any violation that a record must have besides.
+# A model's review thresholds (K,), and the probability of any violation below which a record is clear.
 Review = tuple[NDArray[np.float64], float]
 
 
-class Judge:
+class TestSetFigures:
     """Measures one test set: `probabilities` and `reviews` of a model are lists with one entry per seed."""
 
     def __init__(self, test: TestSet, taxonomy: Taxonomy, *, samples: int) -> None:
@@ -119,33 +119,33 @@ class Judge:
         return statistic
 
 
-def judge_set(
+def measure_set(
     test: TestSet, taxonomy: Taxonomy, scored: Mapping[str, tuple[list[Any], list[Any]]], *, samples: int
 ) -> dict[str, Any]:
     """All figures of one test set; `scored` is model -> (probabilities per seed, review thresholds per seed)."""
-    judge = Judge(test, taxonomy, samples=samples)
+    measured = TestSetFigures(test, taxonomy, samples=samples)
     models: dict[str, Any] = {}
     for name, (probabilities, reviews) in scored.items():
-        ranking = judge.ranking(probabilities)
-        figures: dict[str, Any] = {"macro_ap": judge.interval(ranking)}
+        ranking = measured.ranking(probabilities)
+        figures: dict[str, Any] = {"macro_ap": measured.interval(ranking)}
         if name != REFERENCE and REFERENCE in scored:
-            figures[f"minus_{REFERENCE}"] = judge.interval(
-                _difference(ranking, judge.ranking(scored[REFERENCE][0]))
+            figures[f"minus_{REFERENCE}"] = measured.interval(
+                _difference(ranking, measured.ranking(scored[REFERENCE][0]))
             )
         if test.kind is None:
-            alarms = partial(judge.false_alarms, probabilities, reviews)
-            figures["any_violation_auroc"] = judge.interval(judge.any_violation(probabilities))
-            figures["found_at_review"] = judge.interval(judge.found(probabilities, reviews))
-            figures["false_alarms"] = judge.interval(alarms(near=False))
-            figures["false_alarms_near_misses"] = judge.interval(alarms(near=True))
+            alarms = partial(measured.false_alarms, probabilities, reviews)
+            figures["any_violation_auroc"] = measured.interval(measured.any_violation(probabilities))
+            figures["found_at_review"] = measured.interval(measured.found(probabilities, reviews))
+            figures["false_alarms"] = measured.interval(alarms(near=False))
+            figures["false_alarms_near_misses"] = measured.interval(alarms(near=True))
         models[name] = figures
     return {
         "records": len(test.records),
-        "groups": len(set(judge.clusters)),
-        "compliant": int(judge.compliant.sum()),
-        "near_misses": int(judge.near.sum()),
+        "groups": len(set(measured.clusters)),
+        "compliant": int(measured.compliant.sum()),
+        "near_misses": int(measured.near.sum()),
         "distribution": test.distribution,
-        "policies": judge.policies,
+        "policies": measured.policies,
         "models": models,
     }
 
