@@ -48,7 +48,7 @@ def lost_peers_named(processes: int, index: int) -> Iterator[None]:
         ) from error
 
 
-def whole(tensor: Tensor) -> Tensor:
+def unsharded(tensor: Tensor) -> Tensor:
     """The full tensor if FSDP has sharded it (every process must call this, in the same order), else the tensor itself."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from ..model.policy_model import PolicyModel
-from ..processes import sharded_like, whole
+from ..processes import sharded_like, unsharded
 from ..settings import LoraSettings, OptimSettings
 
 
@@ -111,7 +111,7 @@ class WeightAverage:
 
     def tensors(self) -> dict[str, Tensor]:
         """The average by name, unsharded and on the CPU, for a checkpoint."""
-        return {name: whole(tensor).cpu().contiguous() for name, tensor in self.average.items()}
+        return {name: unsharded(tensor).cpu().contiguous() for name, tensor in self.average.items()}
 
     def restore(self, tensors: dict[str, Tensor], *, steps: int) -> None:
         """Restore what `tensors` returned."""
@@ -124,7 +124,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors, for a safetensors file."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{key}": whole(torch.as_tensor(value).detach()).cpu().contiguous().clone()
+        f"{index}.{key}": unsharded(torch.as_tensor(value).detach()).cpu().contiguous().clone()
         for index, values in state.items()
         for key, value in values.items()
     }

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ...core.files import write_bytes
-from ..processes import is_sharded, sharded_like, whole
+from ..processes import is_sharded, sharded_like, unsharded
 from ..settings import LoraSettings, ModelSettings
 from .architectures import kept_head, lora_targets
 from .encoder import load_encoder
@@ -223,7 +223,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 def trained_state(model: PolicyModel) -> dict[str, Tensor]:
     """The trained weights: the adapter (or the whole encoder) under "encoder.", and everything outside the encoder."""
     state = _present_state(model)
-    return {name: whole(tensor.detach()).cpu().contiguous().clone() for name, tensor in state.items()}
+    return {name: unsharded(tensor.detach()).cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def _present_state(model: PolicyModel) -> dict[str, Tensor]:

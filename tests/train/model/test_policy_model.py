@@ -138,10 +138,10 @@ def test_ngrams_learn_from_words_and_ignore_unlabelled_cells() -> None:
     draw = np.random.default_rng(0)
     windows = [[2, *draw.integers(10, 60, size=12).tolist(), 3] for _ in range(300)]
     targets = np.array([[20 in w, 30 in w] for w in windows], dtype=np.float32)
-    known = np.ones_like(targets, dtype=bool)
-    known[:, 1] = False
+    mask = np.ones_like(targets, dtype=bool)
+    mask[:, 1] = False
     branch = NgramBranch(60, 4096, 2, special_ids=[0, 2, 3])
-    fit_ngrams(branch, windows, LabelMatrix(targets, known), strength=10.0)
+    fit_ngrams(branch, windows, LabelMatrix(targets, mask), strength=10.0)
     ids = torch.tensor([[2, 20, 41, 3], [2, 40, 41, 3]])
     logits = branch(ids, torch.ones_like(ids))
     assert logits[0, 0] > logits[1, 0] + 1.0
@@ -174,11 +174,11 @@ def test_pieces_with_similar_spelling_share_their_weight() -> None:
     draw = np.random.default_rng(0)
     windows = [[2, 4 if i % 2 else 6, *draw.integers(7, 47, size=6).tolist(), 3] for i in range(80)]
     targets = np.array([[4 in w] for w in windows], dtype=np.float32)
-    known = np.ones_like(targets, dtype=bool)
+    mask = np.ones_like(targets, dtype=bool)
 
     def scores(spellings: list[str]) -> list[float]:
         branch = NgramBranch(47, 512, 1, special_ids=[0, 2, 3])
-        fit_ngrams(branch, windows, LabelMatrix(targets, known), strength=10.0, spellings=spellings)
+        fit_ngrams(branch, windows, LabelMatrix(targets, mask), strength=10.0, spellings=spellings)
         return [float(branch(torch.tensor([[2, piece, 3]]), torch.ones((1, 3)))[0, 0]) for piece in (5, 6)]
 
     unseen, innocent = scores(piece_spellings(["##x", *pieces[1:]]))
