@@ -183,8 +183,14 @@ def _difference(first: Sampled, second: Sampled, *, better: int) -> Difference:
     """The difference of two figures; `better` is 1 where more is better, else -1."""
     low, high = percentile_interval(second.samples - first.samples, confidence=CONFIDENCE)
     sign = 1 if low > 0 else -1 if high < 0 else 0
-    numbers = (first.value, second.value, second.value - first.value, low, high)
-    return Difference(*map(defined, numbers), verdict={1: "better", -1: "worse", 0: ""}[sign * better])
+    return Difference(
+        first=defined(first.value),
+        second=defined(second.value),
+        change=defined(second.value - first.value),
+        low=defined(low),
+        high=defined(high),
+        verdict={1: "better", -1: "worse", 0: ""}[sign * better],
+    )
 
 
 def _per_policy(

@@ -145,13 +145,13 @@ def confusion_chart(
     """Heat map: the share of a row's records that are flagged for the column's policy."""
     alt = require("altair", "train")
     names = [titles[policy] for policy in policies]
-    values = [
+    values: list[dict[str, Any]] = [
         {"truth": names[i], "flagged": names[j], "share": share, "records": confusion.records[i][j]}
         for i, row in enumerate(confusion.share)
         for j, share in enumerate(row)
         if share is not None and i != j
     ]
-    most = max((float(value["share"]) for value in values), default=0.0)
+    most = max((value["share"] for value in values), default=0.0)
     colour = alt.Scale(range=["#f3f5f7", "#08306b"], domain=[0, max(most, 0.1)])
     chart = alt.Chart(alt.Data(values=values)).mark_rect(stroke="#f2f2f2")
     encoded = chart.encode(
