@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ ATTRIBUTION_TOLERANCE = 1e-3
 """Largest difference of what a token adds to a logit."""
 
 _ALONE = 8
-_ATTRIBUTED_WINDOWS = 32
+_ATTRIBUTED_WINDOWS = 16
 _WINDOWS_AT_ONCE = 8
 
 
@@ -68,6 +69,15 @@ class Parity:
     attribution_tolerance: float = ATTRIBUTION_TOLERANCE
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AttributedBatch:
+    """Token ids and mask (B, T) of windows, and what each token adds by the trained model, (B, T, K) or None."""
+
+    input_ids: Ids
+    attention_mask: Ids
+    attribution: Floats | None
+
+
 @dataclass(frozen=True)
 class ParityCheck:
     """Compares graphs with the trained model on the same texts.
@@ -91,11 +101,15 @@ class ParityCheck:
         texts, windows, largest = compare_scores(
             self.trained, exported, cases, graph=graph, tolerance=self.tolerance
         )
-        attribution = compare_attribution(self.model, model, self._batches(), graph=graph)
+        attribution = compare_attribution(self._attribution, model, graph=graph)
         return Parity(graph, texts, windows, largest, self.tolerance, attribution)
 
+    @cached_property
+    def _attribution(self) -> list[AttributedBatch]:
+        """The trained model's attribution of windows spread over the texts, with padding."""
+        return [AttributedBatch(*inputs, self.model.attribution(*inputs)) for inputs in self._batches()]
+
     def _batches(self) -> Iterator[tuple[Ids, Ids]]:
-        """Token ids and masks of windows spread over the texts, with padding."""
         tokenizer = self.trained.tokenizer
         windows = [ids for encoded in encode_texts(self.texts, tokenizer) for ids in encoded.ids]
         chosen = windows[:: max(1, len(windows) // _ATTRIBUTED_WINDOWS)]
@@ -146,16 +160,15 @@ def compare_scores(
     return texts, windows, largest
 
 
-def compare_attribution(
-    trained: TorchModel, exported: Model, batches: Iterator[tuple[Ids, Ids]], *, graph: str
-) -> float | None:
-    """The largest difference, over padded batches of windows, of what a token adds; None where neither gives it.
+def compare_attribution(batches: Sequence[AttributedBatch], exported: Model, *, graph: str) -> float | None:
+    """The largest difference of what a token adds; None where neither the trained model nor the graph gives it.
 
     :raises ParityError: if it is above `ATTRIBUTION_TOLERANCE`, or only one of the two gives attribution.
     """
     largest: float | None = None
-    for inputs in batches:
-        expected, found = trained.attribution(*inputs), exported.run(*inputs).attribution
+    for batch in batches:
+        expected = batch.attribution
+        found = exported.run(batch.input_ids, batch.attention_mask).attribution
         if expected is None and found is None:
             continue
         if expected is None or found is None:

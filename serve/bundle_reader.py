@@ -144,9 +144,6 @@ def parse_document(content: Any, folder: Path) -> Bundle:
     if (max_windows := fields.integer("max_windows")) < 1:
         fields.fail(f"max_windows is {max_windows}; it must be at least 1")
     policies = _policies(fields)
-    digest = document_digest(content)
-    if fields.has("digest") and fields.string("digest") != digest:
-        fields.fail("digest is not that of its content: it was edited or damaged; copy the bundle again")
     return Bundle(
         path=folder,
         name=fields.string("name"),
@@ -160,9 +157,20 @@ def parse_document(content: Any, folder: Path) -> Bundle:
         variants=_variants(fields, policies),
         cascade=_cascade(fields),
         files=_files(fields),
-        digest=digest,
+        digest=_digest(fields, content),
         document=content,
     )
+
+
+def _digest(fields: _Fields, content: dict[str, Any]) -> str:
+    """The digest of the content, which must be the stated one; older bundles state none."""
+    try:
+        digest = document_digest(content)
+    except RecursionError:
+        fields.fail("is nested too deeply")
+    if fields.has("digest") and fields.string("digest") != digest:
+        fields.fail("digest is not that of the content, which was edited or damaged; copy the bundle again")
+    return digest
 
 
 def _any_review(fields: _Fields) -> float:

@@ -10,16 +10,17 @@ import pytest
 from merchantguard.cli import main as command
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = ("quickstart", "train", "search", "evaluate", "compare", "export", "score", "bench")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("quickstart", "train", "evaluate", "export", "score", "bench"):
+    for name in COMMANDS:
         assert name in shown
 
 
-@pytest.mark.parametrize("name", ["quickstart", "train", "evaluate", "export", "score", "bench"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         command([name, "--help"])
@@ -71,6 +72,6 @@ def test_the_quickstart_goes_from_corpus_to_scored_pages(
     assert (out / "run" / "report.html").is_file()
     bundle = json.loads((out / "bundle" / "bundle.json").read_text())
     assert all(parity["max_difference"] <= 1e-4 for parity in bundle["parity"])
-    # The second time everything is there: nothing is trained again.
+    # The second time the run is there: nothing is trained again.
     assert command(call) == 0
-    assert "is finished already" in capsys.readouterr().err
+    assert "is already finished" in capsys.readouterr().err

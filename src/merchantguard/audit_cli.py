@@ -1,4 +1,4 @@
-"""The `label-audit` command: one subcommand per step of an audit, each imported only when it is asked for."""
+"""The `label-audit` command: one subcommand per step of an audit."""
 
 import sys
 from collections.abc import Sequence
@@ -7,17 +7,20 @@ from .commands import Command, run_command
 
 _COMMANDS = {
     "scan": Command("audit.cli.scan", "rank the labels that may be wrong, from out-of-fold probabilities"),
-    "review": Command("audit.cli.review", "look at them, in the terminal or in a web page"),
-    "apply": Command("audit.cli.apply", "write corrected records, with where each change comes from"),
-    "revert": Command("audit.cli.revert", "give back the data as it was, to the byte"),
-    "report": Command("audit.cli.report", "what the answers say: one HTML file, and --retrain"),
+    "review": Command("audit.cli.review", "look at them, in the terminal or on a web page"),
+    "apply": Command("audit.cli.apply", "write corrected records, with the provenance of each change"),
+    "revert": Command("audit.cli.revert", "restore the data, byte for byte"),
+    "report": Command(
+        "audit.cli.report",
+        "what the answers show, as one HTML file; --retrain measures what corrections are worth",
+    ),
     "export": Command("audit.cli.export", "tasks for Label Studio, Argilla or a table"),
     "import": Command("audit.cli.import_answers", "answers from Label Studio, Argilla or a table"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; gives the exit status: 0 only when it did what was asked, 2 for a user's error."""
+    """Run a subcommand; returns the exit status: 0 only if it did what was asked, 2 for a user's error."""
     return run_command(
         "label-audit",
         "Finds labels that may be wrong, shows them to people, and gives back better data.",

@@ -1,4 +1,4 @@
-"""The `merchantguard` command: one subcommand per job."""
+"""The `merchantguard` command: one subcommand per task."""
 
 import sys
 from collections.abc import Sequence
@@ -6,26 +6,24 @@ from collections.abc import Sequence
 from .commands import Command, run_command
 
 _COMMANDS = {
-    "quickstart": Command("quickstart", "train, export and score the examples: everything once"),
+    "quickstart": Command("quickstart", "train, export and score the example pages: the whole way once"),
     "train": Command("train.cli.train", "train, calibrate, certify and evaluate a run"),
     "search": Command(
-        "train.cli.search", "search for settings on the validation split; the best becomes a config"
+        "train.cli.search", "search for settings on the validation split and write the best as a config"
     ),
     "evaluate": Command("train.cli.evaluate", "figures and a report of a run on other records"),
-    "compare": Command(
-        "train.cli.compare", "two runs on the same records: which figures differ, what changed"
-    ),
+    "compare": Command("train.cli.compare", "compare two runs on the same records: which figures differ"),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": Command("serve.cli.score", "score files with a bundle"),
     "bench": Command(
         "serve.cli.bench",
-        "what this machine can do with a bundle: texts per second, latency, the best setting",
+        "measure a bundle on this machine: texts per second, latency, the best setting",
     ),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand; gives the exit status: 0 only when it did what was asked, 2 for a user's error."""
+    """Run a subcommand; returns the exit status: 0 only if it did what was asked, 2 for a user's error."""
     return run_command(
         "merchantguard",
         "Reads merchants' own text and says which policies it violates.",

@@ -1,4 +1,4 @@
-"""Commands of several subcommands, each imported only when it is asked for."""
+"""Command lines with subcommands, each imported only when it is called."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ class Command:
 
 
 def run_command(program: str, purpose: str, commands: Mapping[str, Command], arguments: Sequence[str]) -> int:
-    """Run the subcommand that the first argument names; gives the exit status, 2 for a user's error."""
+    """Run the subcommand that the first argument names; returns the exit status, 2 for a user's error."""
     given = list(arguments)
     if given and given[0] == "--version":
         print(f"{program} {__version__}")
@@ -52,7 +52,7 @@ def _usage(program: str, purpose: str, commands: Mapping[str, Command]) -> str:
 
 
 def _run(program: str, name: str, command: Command, arguments: Sequence[str]) -> int:
-    # A string, not an import statement: the root knows the folders' names but needs none of their libraries.
+    # By name, so that --help needs none of the folders' libraries.
     module = importlib.import_module(f"{__package__}.{command.module}")
     parser = argparse.ArgumentParser(
         prog=f"{program} {name}",

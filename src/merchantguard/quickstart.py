@@ -1,36 +1,57 @@
-"""Everything once: train on the shipped corpus, calibrate, certify, evaluate, export, score example pages."""
+"""The whole way once: train on the shipped corpus, calibrate, certify, evaluate, export, score example pages."""
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from .core.display import visible_line
 from .core.errors import RunError
 from .core.extras import require
+from .core.files import read_json
 from .data.records.readers import RowFault
+
+if TYPE_CHECKING:
+    from .serve import Assessment, Finding
 
 EPILOG = """example:
   merchantguard quickstart --out quickstart --examples examples
 """
 
-_Row = tuple[str, str, Any, dict[str, str]]
-"""Name of the page, its text, the assessment, and the policies' titles by id."""
+PAGE_SUFFIXES = (".html", ".htm", ".txt")
 
+_PASSAGE = 90
 _DECISION_STYLE = {"block": "bold red", "review": "yellow", "clear": "green"}
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredPage:
+    """An example page with its assessment; `titles` names the policies by id."""
+
+    name: str
+    text: str
+    assessment: "Assessment"
+    titles: dict[str, str]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `merchantguard quickstart`."""
+    """Add the arguments of `merchantguard quickstart` to a parser."""
     parser.add_argument(
-        "--out", type=Path, default=Path("quickstart"), help="folder for run and bundle (quickstart)"
+        "--out",
+        type=Path,
+        default=Path("quickstart"),
+        help="folder for run and bundle (default: %(default)s)",
     )
     parser.add_argument(
-        "--examples", type=Path, default=Path("examples"), help="folder of pages to score (examples)"
+        "--examples",
+        type=Path,
+        default=Path("examples"),
+        help="folder of pages to score (default: %(default)s)",
     )
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="group.key=value", help="settings to override"
@@ -38,24 +59,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the stages, skipping what an earlier call finished; the table goes to standard output."""
-    if not args.examples.is_dir():
-        raise RunError(f"{args.examples}: no such folder; give the pages to score with --examples")
+    """Run the phases, except a training that an earlier call finished; the tables go to standard output.
+
+    :raises MerchantGuardError: if a phase fails.
+    """
+    pages = sorted(str(page) for page in args.examples.glob("*") if page.suffix in PAGE_SUFFIXES)
+    if not pages:
+        raise RunError(
+            f"{args.examples}: holds no .html or .txt page; give a folder of pages with --examples"
+        )
     run, bundle = args.out / "run", args.out / "bundle"
-    _timed("train", lambda: _train(run, args.set))
-    _timed("export", lambda: _export(run, bundle))
-    rows = _timed("score", lambda: _score(bundle, args.examples))
-    _print_findings(rows)
+    with _phase("train"):
+        _train(run, args.set)
+    with _phase("export"):
+        _export(run, bundle)
+    with _phase("score"):
+        scored = _score(bundle, pages)
+    _print_findings(scored)
     _print_figures(run)
     print(f"report: {run / 'report.html'}\nbundle: {bundle}")
     return 0
 
 
-def _timed(stage: str, work: Callable[[], Any]) -> Any:
+@contextmanager
+def _phase(name: str) -> Iterator[None]:
     started = time.perf_counter()
-    result = work()
-    print(f"{stage}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    return result
+    yield
+    print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def _train(run: Path, overrides: list[str]) -> None:
@@ -65,7 +95,7 @@ def _train(run: Path, overrides: list[str]) -> None:
     from .train.settings import load_settings
 
     if (run / "metrics.json").is_file():
-        print(f"{run} is finished already; delete it to train anew", file=sys.stderr)
+        print(f"{run} is already finished; delete it to train again", file=sys.stderr)
         return
     quiet_libraries()
     with as_file(files(__package__).joinpath("configs/minilm.yaml")) as config:
@@ -80,59 +110,53 @@ def _export(run: Path, bundle: Path) -> None:
     export_bundle(load_run(run), bundle)
 
 
-def _score(bundle: Path, examples: Path) -> list[_Row]:
+def _score(bundle: Path, pages: list[str]) -> list[ScoredPage]:
     from .serve import Scorer
     from .serve.cli.inputs import read_inputs
     from .serve.cli.score import assess_records
 
-    def stop(fault: RowFault, raw: str) -> None:
+    def stop(fault: RowFault, _: str) -> None:
         raise RunError(str(fault))
 
     scorer = Scorer.load(bundle)
-    pages = sorted(str(p) for p in examples.iterdir() if p.suffix in (".html", ".htm", ".txt"))
-    if not pages:
-        raise RunError(f"{examples}: holds no .html or .txt page to score")
     titles = {policy.id: policy.title for policy in scorer.policies}
     records = read_inputs(pages, stdin_format="jsonl", on_fault=stop)
     return [
-        (record.id, record.text, assessment, titles) for record, assessment in assess_records(scorer, records)
+        ScoredPage(record.id, record.text, assessment, titles)
+        for record, assessment in assess_records(scorer, records)
     ]
 
 
-def _print_findings(rows: list[_Row]) -> None:
-    rich, table_module, text = (
-        require("rich.console", "cli"),
-        require("rich.table", "cli"),
-        require("rich.text", "cli"),
-    )
-    table = table_module.Table(title="What the model says of the example pages", show_lines=True)
+def _print_findings(pages: list[ScoredPage]) -> None:
+    console, tables, text = (require(f"rich.{name}", "cli") for name in ("console", "table", "text"))
+    table = tables.Table(title="Assessments of the example pages", show_lines=True)
     for column in ("merchant", "decision", "finding", "p", "passage"):
         table.add_column(column, overflow="fold")
-    for name, source, assessment, titles in rows:
-        findings = assessment.findings[:2] or [None]
+    for page in pages:
+        findings = page.assessment.findings[:2]
+        cells = [
+            visible_line(page.name),
+            page.assessment.decision,
+            "\n".join(page.titles[finding.policy] for finding in findings) or "–",
+            "\n".join(f"{finding.probability:.2f}" for finding in findings),
+            "\n".join(_passage(finding) for finding in findings),
+        ]
+        styles = ["", _DECISION_STYLE[page.assessment.decision], "", "", ""]
         # Text objects, not markup strings: a merchant's brackets must not style the reviewer's terminal.
-        table.add_row(
-            text.Text(Path(name).name),
-            text.Text(assessment.decision, style=_DECISION_STYLE[assessment.decision]),
-            text.Text("\n".join(titles[f.policy] if f else "–" for f in findings)),
-            text.Text("\n".join(f"{f.probability:.2f}" if f else "" for f in findings)),
-            text.Text("\n".join(_passage(source, f) for f in findings if f)),
-        )
-    rich.Console(width=None if sys.stdout.isatty() else 120).print(table)
+        table.add_row(*(text.Text(cell, style=style) for cell, style in zip(cells, styles, strict=True)))
+    console.Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def _passage(source: str, finding: Any) -> str:
-    if not finding.spans:
-        return ""
-    span = finding.spans[0]
-    passage = "".join(c if c.isprintable() else " " for c in source[span.start : span.end])
-    return passage if len(passage) <= 90 else passage[:89] + "…"
+def _passage(finding: "Finding") -> str:
+    """The best passage of a finding on one line, shortened."""
+    passage = visible_line(finding.spans[0].text) if finding.spans else ""
+    return passage if len(passage) <= _PASSAGE else passage[: _PASSAGE - 1] + "…"
 
 
 def _print_figures(run: Path) -> None:
     from .train.evaluation.figures import Evaluation
     from .train.report.table import format_table
 
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(run / "metrics.json")
     with suppress(BrokenPipeError):
         print(format_table(Evaluation.from_json(metrics["test"])))

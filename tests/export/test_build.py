@@ -11,6 +11,7 @@ import torch
 
 from merchantguard.core.errors import ParityError, StorageError
 from merchantguard.export import build as exporting
+from merchantguard.export.attribution import Explained
 from merchantguard.export.build import export_bundle
 from merchantguard.serve import Scorer
 from merchantguard.serve.bundle import Bundle
@@ -35,6 +36,7 @@ def test_a_bundle_holds_all_that_scoring_needs(bundle: Bundle) -> None:
     assert names == {"bundle.json", "model.onnx", "model.fused.onnx", "tokenizer.json", "README.md"}
     assert set(bundle.files) == names - {"bundle.json"}
     assert (bundle.name, bundle.version, bundle.label) == ("tiny", "1", "tiny@1")
+    assert bundle.digest == bundle.document["digest"]
     assert (bundle.window_tokens, bundle.stride_tokens, bundle.max_windows) == (24, 6, 4)
     assert [policy.id for policy in bundle.policies] == ["alpha", "beta", "gamma"]
     assert bundle.policies[1].scale == 1.5
@@ -48,6 +50,7 @@ def test_parity_is_measured_for_every_graph(bundle: Bundle) -> None:
     assert graphs.keys() == {"model.onnx", "model.fused.onnx", "model.onnx by openvino"}
     for parity in graphs.values():
         assert 0 <= parity["max_difference"] <= 1e-4
+        assert 0 <= parity["max_attribution_difference"] <= parity["attribution_tolerance"] == 1e-3
         assert parity["texts"] == 4 + 4 + 1 + 1
         assert parity["windows"] > parity["texts"]
 
@@ -126,6 +129,29 @@ def test_a_graph_that_says_something_else_is_refused(
         export_bundle(run, tmp_path / "bundle", texts=TEXTS)
     assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "bundle.json"]
     assert (tmp_path / "bundle" / "bundle.json").read_text() == "old"
+
+
+def test_a_graph_whose_attribution_differs_is_refused(
+    run: LoadedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Explained.forward
+
+    def loud(
+        self: Explained, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        *others, attribution = forward(self, input_ids, attention_mask)
+        return *others, 1.01 * attribution
+
+    def write_loud(merged: Any, path: Path) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(Explained, "forward", loud)
+            write_graph(merged, path)
+
+    write_graph = exporting.write_graph
+    monkeypatch.setattr(exporting, "write_graph", write_loud)
+    with pytest.raises(ParityError, match=r"model\.onnx: the attribution of a token differs"):
+        export_bundle(run, tmp_path / "bundle", texts=TEXTS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_variant_stops_the_export_too(

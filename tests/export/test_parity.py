@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from merchantguard.core.errors import ParityError
-from merchantguard.export.parity import compare_scores, parity_cases
+from merchantguard.export.parity import (
+    ATTRIBUTION_TOLERANCE,
+    AttributedBatch,
+    compare_attribution,
+    compare_scores,
+    parity_cases,
+)
 from merchantguard.serve.assessment import Assessment, Finding
+from merchantguard.serve.engine.onnx_model import Outputs
 
 
 class Fixed:
@@ -48,3 +55,39 @@ def test_the_cases_cover_the_corners() -> None:
     [[longest]] = cases["longest text"]
     assert len(longest) == 12 * 4 * 16
     assert parity_cases([], max_windows=4, window_tokens=16)["longest text"][0][0]
+
+
+class Attributes:
+    """A graph whose tokens add what a test says."""
+
+    def __init__(self, attribution: np.ndarray | None) -> None:
+        self.attribution = attribution
+
+    def run(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> Outputs:
+        return Outputs(np.zeros((1, 2), np.float32), attribution=self.attribution)  # type: ignore[arg-type]
+
+
+def attributed(expected: np.ndarray | None, found: np.ndarray | None) -> float | None:
+    tokens = np.ones((1, 3), dtype=np.int64)
+    batches = [AttributedBatch(tokens, tokens, expected)]
+    return compare_attribution(batches, Attributes(found), graph="model.onnx")
+
+
+def test_the_attribution_is_compared_token_by_token() -> None:
+    expected = np.zeros((1, 3, 2), dtype=np.float32)
+    found = expected.copy()
+    found[0, 1, 1] = 5e-4
+    assert attributed(expected, found) == pytest.approx(5e-4)
+    assert attributed(None, None) is None
+    for wrong in (2 * ATTRIBUTION_TOLERANCE, float("nan")):
+        found[0, 1, 1] = wrong
+        with pytest.raises(ParityError, match=r"model\.onnx: the attribution of a token differs"):
+            attributed(expected, found)
+
+
+def test_attribution_on_one_side_only_is_refused() -> None:
+    some = np.zeros((1, 3, 2), dtype=np.float32)
+    with pytest.raises(ParityError, match="only the trained model gives attribution"):
+        attributed(some, None)
+    with pytest.raises(ParityError, match="only the graph gives attribution"):
+        attributed(None, some)

@@ -29,6 +29,20 @@ def test_a_good_bundle_is_read(bundle_path: Path) -> None:
     assert [(variant.name, variant.graph) for variant in bundle.variants] == [("plain", "model.onnx")]
 
 
+def test_the_digest_is_of_the_content_not_of_its_layout(copy: Path, edit_document: Edit) -> None:
+    before = read_bundle(copy).digest
+    assert len(before) == 64
+    content = json.loads((copy / "bundle.json").read_text())
+    # A bundle that states its digest has the same one; the order of keys and the layout do not matter.
+    (copy / "bundle.json").write_text(json.dumps(dict(reversed(content.items())) | {"digest": before}))
+    assert read_bundle(copy).digest == before
+    edit_document(copy, lambda document: document.update(version="2"))
+    with pytest.raises(BundleError, match=r"bundle\.json: digest is not that of the content"):
+        read_bundle(copy)
+    edit_document(copy, lambda document: document.pop("digest"))
+    assert read_bundle(copy).digest != before
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
