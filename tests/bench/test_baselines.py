@@ -3,6 +3,7 @@
 import baselines
 import numpy as np
 
+from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.records.record import Record, parse_record
 from merchantguard.data.taxonomy import Taxonomy, load_taxonomy
 
@@ -23,16 +24,16 @@ def _records(count: int, *, offset: int = 0) -> list[Record]:
     return [parse_record(row, TAXONOMY, row_number=number) for number, row in enumerate(rows)]
 
 
-def test_logistic_regression_leaves_unknown_cells_out() -> None:
+def test_logistic_regression_leaves_unlabelled_cells_out() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(size=(200, 5)).astype(np.float32)
     labels = np.stack([features[:, 0] > 0, np.zeros(200), features[:, 1] > 0], axis=1).astype(np.float32)
-    known = np.ones((200, 3), dtype=bool)
-    known[100:, 0] = False
+    mask = np.ones((200, 3), dtype=bool)
+    mask[100:, 0] = False
     wrong = labels.copy()
     wrong[100:, 0] = 1 - wrong[100:, 0]
-    first = baselines.MaskedLogistic(1.0).fit(features, labels, known).logits(features)
-    second = baselines.MaskedLogistic(1.0).fit(features, wrong, known).logits(features)
+    first = baselines.MaskedLogistic(1.0).fit(features, LabelMatrix(labels, mask)).logits(features)
+    second = baselines.MaskedLogistic(1.0).fit(features, LabelMatrix(wrong, mask)).logits(features)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (200, 3)
     assert len(set(first[:, 1].tolist())) == 1

@@ -58,7 +58,7 @@ class AtThreshold:
 
 @dataclass(frozen=True, slots=True)
 class PolicyFigures:
-    """One policy: `support` violations among `known` labelled cells; `block` is None without a block threshold."""
+    """One policy: `support` violations among its `known` (labelled) cells; `block` is None without a block threshold."""
 
     policy: str
     title: str
