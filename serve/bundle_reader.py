@@ -225,7 +225,7 @@ def _variant(fields: _Fields, policies: tuple[BundlePolicy, ...]) -> Variant:
         if [policy.id for policy in own] != [policy.id for policy in policies]:
             fields.fail("policies are not those of the bundle, in its order")
     elif precision != "fp32":
-        fields.fail(f"policies is missing: precision {precision} needs calibration and thresholds of its own")
+        fields.fail(f"policies is missing: precision {precision} needs its own calibration and thresholds")
     return Variant(
         name=fields.string("name"),
         graph=fields.string("graph"),

@@ -27,7 +27,7 @@ class LossCertificate:
     """With `confidence`, at most the share `loss` of violating texts scores below `limit`.
 
     :param violating: number of violating calibration texts, of which `below` score below the limit.
-    :param least: the smallest loss that so many texts can certify.
+    :param least: the smallest loss that this number of texts can certify.
     """
 
     limit: float

@@ -4,7 +4,7 @@ Where the graph gives an attribution (what each token adds to a policy's logit),
 and evidence costs no further run. Where it does not (pooling by the first token or the maximum, older bundles), every
 passage of a window is scored in two ways: by the policy's logit of the passage alone, and by how far the logit falls
 when the passage is left out (occlusion; Zeiler and Fergus, 2014, for images; Li, Monroe and Jurafsky, 2016, for text).
-The first finds a sentence that shows the policy by itself, the second one that does so among the others.
+The first finds a sentence that shows the policy on its own, the second one that shows it in context.
 bench/serving/evidence.py measures what each is worth.
 """
 

@@ -97,7 +97,7 @@ class Postprocessor:
         )
 
     def _carrying(self, scored: ScoredText, policy: int) -> list[int]:
-        """The best window for a policy, and the next ones that pass its review threshold by themselves."""
+        """The best window for a policy, and the next ones that pass its review threshold on their own."""
         logits, review = scored.outputs.logits, self._bundle.policies[policy].review
         order = _best_windows(logits, policy)
         alone = rules.calibrate(logits, *self._bundle.calibration)[:, policy]

@@ -1,4 +1,4 @@
-"""Measure what this machine can do with a bundle, and name the setting that suits it."""
+"""Measure how fast this machine scores with a bundle, and name the best setting."""
 
 import argparse
 import json
@@ -45,24 +45,28 @@ examples:
   merchantguard bench bundle/ --threads 1,2 --batch-tokens 256,512,1024,4096
   merchantguard bench bundle/ --rate 20 --seconds 60
 
-bulk: all texts at once, by every variant that runs here, on each number of threads, in each size of batch.
-online: texts that come one by one at random moments, by the best of these settings.
+bulk: all texts at once, with every variant that runs here, number of threads and size of batch.
+online: texts that arrive one by one at random times, with the best of these settings.
 evidence (the spans of a finding) is off: texts with findings take longer with it.
-run it while nothing else does: other programs take their part of the cores.
+run it while nothing else runs: other programs use the cores, too.
 """
 
-# Of the bulk rate, so much is asked for online: near 1 every queue grows long.
+# Share of the bulk rate that is asked for online: near 1 every queue grows long.
 _LOAD = 0.8
 # Share of the cores that a machine with nothing else to do keeps busy.
 _BUSY = 0.8
 
 Show = Callable[[str], None]
-"""Told what is measured next."""
+"""Shows what is measured next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Everything that was measured; `flops` are those of a token, None where they cannot be counted."""
+    """All measurements.
+
+    :param flops: of one token; None where they cannot be counted.
+    :param left_out: variants that do not run here, and why.
+    """
 
     bundle: str
     texts: int
@@ -81,19 +85,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `merchantguard bench` to a parser."""
     parser.add_argument("bundle", type=Path, help="folder that `merchantguard export` wrote")
     parser.add_argument(
-        "--data", nargs="+", metavar="FILE", help="texts like those to come (default: the shipped corpus)"
+        "--data",
+        nargs="+",
+        metavar="FILE",
+        help="texts like those to be scored (default: the shipped corpus)",
     )
     parser.add_argument(
-        "--texts", type=positive_count, default=256, help="at most so many (default: %(default)s)"
+        "--texts", type=positive_count, default=256, help="most texts to use (default: %(default)s)"
     )
     parser.add_argument(
-        "--threads", type=positive_counts, help="cores to try, as in 1,2,4 (default: 1 and all)"
+        "--threads", type=positive_counts, help="numbers of cores to try, such as 1,2,4 (default: 1 and all)"
     )
     parser.add_argument(
         "--batch-tokens",
         type=positive_counts,
         default="512,1024",
-        help="batches to try (default: %(default)s)",
+        help="sizes of batches to try (default: %(default)s)",
     )
     parser.add_argument(
         "--repeats", type=positive_count, default=3, help="timed passes (default: %(default)s)"
@@ -101,7 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=positive_number, help=f"texts per second online (default: {_LOAD} of the bulk rate)"
     )
-    parser.add_argument("--seconds", type=positive_number, default=10.0, help="of online (default: 10)")
+    parser.add_argument(
+        "--seconds", type=positive_number, default=10.0, help="length of online (default: 10)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file for all figures")
 
 
@@ -137,7 +146,7 @@ def _read(names: Sequence[str] | None) -> Iterator[str]:
 def _measure(args: argparse.Namespace, bundle: Bundle, work: Workload) -> Figures:
     reasons = {variant.name: unsupported_reason(variant) for variant in bundle.variants}
     variants = [name for name, reason in reasons.items() if not reason]
-    # Of the plain graph: the others compute the same products, in nodes of other kinds.
+    # Of the plain graph: the others compute the same products by nodes of other types.
     flops = flops_per_token(bundle.path / MODEL)
     threads = args.threads or sorted({1, usable_cores()})
     settings = [Setting(*each) for each in product(variants, threads, args.batch_tokens)]
@@ -175,7 +184,7 @@ def _measure_bulk(
     gemm: Gemm,
     show: Show,
 ) -> list[Bulk]:
-    """All settings, the fastest first; those of one variant and one number of threads share a scorer."""
+    """All settings, the fastest first; those with the same variant and threads share a scorer."""
     found: list[Bulk] = []
     for _, (*alike,) in groupby(settings, key=lambda each: (each.variant, each.threads)):
         found += measure_bulk(
@@ -199,7 +208,7 @@ def _measure_online(args: argparse.Namespace, best: Bulk, work: Workload, show: 
 
 
 def _measure_memory(bundle: Path, bulk: Sequence[Bulk], work: Workload, show: Show) -> list[Memory]:
-    """Each variant by its fastest setting, in a process of its own: what one leaves behind is not the next one's."""
+    """Each variant with its fastest setting, in its own process: memory that one keeps does not count for the next."""
     found = []
     for setting in {row.setting.variant: row.setting for row in reversed(bulk)}.values():
         show(f"memory of {setting.variant}")
@@ -215,7 +224,7 @@ def _report(figures: Figures, bundle: Path) -> str:
         "bulk, the fastest first\n" + _bulk_table(figures.bulk),
         *(f"left out: {name}: {reason}" for name, reason in figures.left_out.items()),
         "online, random (Poisson) arrivals\n" + _online_table(figures.online),
-        "memory, each variant in a process of its own\n" + _memory_table(figures.memory),
+        "memory, each variant in its own process\n" + _memory_table(figures.memory),
         _advice(figures.bulk[0], bundle),
     ]
     return "\n\n".join(parts)
@@ -225,9 +234,9 @@ def _peak(figures: Figures) -> str:
     gemm, cores = figures.gemm, figures.cores
     lines = [f"peak (numpy, float32): {gemm.gflops:.0f} GFLOP/s, {gemm.busy_cores:.1f} of {cores} cores busy"]
     if gemm.busy_cores < _BUSY * cores:
-        lines.append("other programs, OMP_NUM_THREADS or a quota held it back: every figure may be too low")
+        lines.append("other programs, OMP_NUM_THREADS or a quota limited it: every figure may be too low")
     if find_spec("onnx") is None:
-        lines.append("what share of it a setting reaches needs onnx: pip install 'merchantguard[export]'")
+        lines.append("the share of it that a setting reaches needs onnx: pip install 'merchantguard[export]'")
     return "\n".join(lines)
 
 
@@ -248,7 +257,7 @@ def _online_table(row: Online) -> str:
 
 def _memory_table(rows: Sequence[Memory]) -> str:
     if not rows:
-        return "not known: this system does not tell it"
+        return "not known on this system"
 
     def cells(row: Memory) -> Sequence[str]:
         return f"{row.load_seconds:.1f}", f"{row.loaded_mb:,.0f}", f"{row.peak_mb:,.0f}"

@@ -1,4 +1,4 @@
-"""The records that `merchantguard score` is given: data files, pages saved as HTML or text, standard input."""
+"""The input of `merchantguard score`: data files, pages saved as HTML or text, standard input."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ _PAGE_BYTES = 64 * 2**20
 def read_inputs(names: Sequence[str], *, stdin_format: str, on_fault: OnFault) -> Iterator[Record]:
     """Yield the records of the files in order; "-" is standard input, read as `stdin_format`.
 
-    A page is one record, whose id is its file's name (its path, where two names are alike).
+    A page is one record, whose id is its file's name (its path, where two names are equal).
 
-    :raises RecordError: if a file is not there, of an unknown kind or damaged.
+    :raises RecordError: if a file is missing, of an unknown kind or damaged.
     """
     for name in names:
         if name != STDIN and not Path(name).is_file():
@@ -76,7 +76,7 @@ def _read_page(stream: BinaryIO, field: str, place: str, page_id: str, on_fault:
 
 
 def _decode(content: bytes) -> str:
-    """Text of a page that does not say its encoding: UTF-8 if it can be, else what Western browsers take."""
+    """Text of a page without a stated encoding: UTF-8 if it is valid, otherwise the default of Western browsers."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""Measures what a machine does with a bundle: texts per second, latency under load, memory, its own peak beside them.
+"""Measuring a bundle on a machine: texts per second, latency under load, memory, and the machine's own peak.
 
-Evidence is off in all of it: what it costs depends on how many texts have findings, not on the machine.
+Evidence is always off: its cost depends on how many texts have findings, not on the machine.
 """
 
 import math
@@ -41,14 +41,16 @@ class Setting:
 
 
 OnPass = Callable[[Setting], None]
-"""Told of each pass over the texts before it starts."""
+"""Called before each pass over the texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """A setting's speed over all texts at once; `seconds` are those of each pass, the rates their median's.
+    """The speed of a setting over all texts at once.
 
-    `padding`: padding tokens for each token of a text. `of_peak`: share of the GEMM peak, None where unknown.
+    :param seconds: of each pass; the rates are those of the median.
+    :param padding: padding tokens per token of a text.
+    :param of_peak: share of the GEMM peak; None where it is not known.
     """
 
     setting: Setting
@@ -61,7 +63,7 @@ class Bulk:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """The peak: GFLOP/s of a large matrix product in float32, and how many cores were busy with it."""
+    """The machine's peak: GFLOP/s of a large matrix product in float32, and how many cores it kept busy."""
 
     gflops: float
     busy_cores: float
@@ -69,7 +71,7 @@ class Gemm:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a process that only scores: seconds to load, resident megabytes (10^6 bytes) then and at most later."""
+    """A process that only scores: seconds to load, resident megabytes (10^6 bytes) after that, and at most."""
 
     setting: Setting
     load_seconds: float
@@ -79,10 +81,12 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """Texts that came one by one: `rate` is what was asked for, `achieved` what was answered, both per second.
+    """Texts that arrive one by one.
 
-    Latency counts from the moment a text was due, so a caller that is held up does not hide it. `rejected` is the
-    share of `texts` that found the queue full; latencies are of the others.
+    Latency counts from the time a text is due, so that a delayed caller does not hide it.
+
+    :param rate: texts per second that arrive, of which `achieved` are answered.
+    :param rejected: share of the texts that find the queue full; the latencies are those of the others.
     """
 
     setting: Setting
@@ -104,7 +108,7 @@ class Workload:
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: WindowTokenizer, *, window_tokens: int) -> "Workload":
-        """Clean the texts and cut them as the scorer does, which scores equal texts once: so they count once."""
+        """Clean the texts and cut them as the scorer does; equal texts count once, as they are scored once."""
         different = tuple(dict.fromkeys(texts))
         lengths = [tuple(map(len, encoded.ids)) for encoded in encode_texts(different, tokenizer)]
         return cls(different, tuple(lengths), window_tokens)
@@ -120,7 +124,7 @@ class Workload:
         return sum(map(sum, self.lengths))
 
     def padding(self, batch_tokens: int) -> float:
-        """Padding tokens for each token, when windows are batched as the scorer batches them."""
+        """Padding tokens per token, if windows are batched as the scorer batches them."""
         padded = first = 0
         blanks = [""] * len(self.lengths)
         for chunk in chunked(blanks, texts_at_once=TEXTS_AT_ONCE, characters_at_once=1):
@@ -133,7 +137,7 @@ class Workload:
 
 
 def spread(texts: Iterable[str], count: int) -> list[str]:
-    """At most `count` of the texts, evenly spread over them and in their order; never more than twice as many are kept."""
+    """At most `count` of the texts, evenly spread and in order; at most twice as many are in memory."""
     kept: list[str] = []
     step = 1
     for index, text in enumerate(texts):
@@ -147,10 +151,10 @@ def spread(texts: Iterable[str], count: int) -> list[str]:
 
 
 def measure_gemm(*, repeats: int = 5) -> Gemm:
-    """Time float32 products of two 1536 x 1536 matrices by numpy, whose BLAS is the yardstick, on all cores it takes.
+    """Time float32 products of two 1536 x 1536 matrices by numpy, on all cores that its BLAS uses.
 
-    A model in bfloat16 can pass 100 % of it. Where fewer cores are busy than there are, other programs or a limit
-    (OMP_NUM_THREADS, a container's quota) held it back.
+    A model in bfloat16 can exceed 100 % of it. If it keeps fewer cores busy than there are, other programs or a limit
+    (OMP_NUM_THREADS, a container's quota) slow it down.
     """
     random = np.random.default_rng(0)
     left, right = (random.standard_normal((_GEMM_SIZE, _GEMM_SIZE), dtype=np.float32) for _ in range(2))
@@ -165,9 +169,9 @@ def measure_gemm(*, repeats: int = 5) -> Gemm:
 
 
 def flops_per_token(graph: Path) -> int | None:
-    """2 for each weight that a matrix product of the ONNX graph takes; None without `onnx`, which reads graphs.
+    """2 per weight of the ONNX graph's matrix products; None without `onnx`, which reads graphs.
 
-    Attention's products of tokens with tokens are left out, so it is a little less than what is computed.
+    The products of tokens with tokens in attention do not count, so it is a little less than what is computed.
     """
     if find_spec("onnx") is None:
         return None
@@ -198,10 +202,11 @@ def measure_bulk(
     gemm: Gemm,
     on_pass: OnPass,
 ) -> Iterator[Bulk]:
-    """Score all texts at once by each setting, once to warm up and `repeats` times for the median.
+    """Score all texts at once with each setting, once to warm up and `repeats` times for the median.
 
-    :param scorer: of the variant and threads of all the settings.
+    :param scorer: has the variant and threads of all the settings.
     :param flops: of one token.
+    :param on_pass: called before each pass.
     """
     for setting in settings:
         seconds = []
@@ -222,21 +227,21 @@ def measure_bulk(
 
 
 def score_all(scorer: Scorer, texts: Sequence[str], batch_tokens: int) -> None:
-    """One pass, without what is remembered of an earlier one."""
+    """One pass without the cache of an earlier one."""
     list(scorer.assess_many(texts, batch_tokens=batch_tokens, texts_at_once=TEXTS_AT_ONCE, remember=0))
 
 
 def measure_online(
     scorer: Scorer, setting: Setting, texts: Sequence[str], *, rate: float, seconds: float, seed: int = 0
 ) -> Online:
-    """Submit texts to a micro-batcher at random moments, whether or not earlier ones are answered; then wait for all.
+    """Submit texts to a micro-batcher at random times, whether or not earlier ones are answered; then wait for all.
 
     :param rate: texts per second.
-    :raises Exception: what the engine raised, if it failed on a text.
+    :raises Exception: the engine's, if it fails on a text.
     """
     random = np.random.default_rng(seed)
     count = max(1, round(rate * seconds))
-    # Moments drawn evenly and sorted: Poisson arrivals, given how many there are.
+    # Uniform times, sorted: Poisson arrivals, given their number.
     due = np.sort(random.uniform(0, seconds, count)).tolist()
     chosen = random.integers(len(texts), size=count).tolist()
     latencies: list[float] = []
@@ -263,7 +268,7 @@ def _note(latencies: list[float], due: float, _: "Future[Assessment]") -> None:
 
 
 def measure_memory(bundle: Path, setting: Setting, texts: Sequence[str]) -> Memory | None:
-    """Load the bundle and score the texts once in a fresh process; None where the system does not tell, or ended it."""
+    """Load the bundle and score the texts once in a new process; None if the system kills it or gives no figures."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(_measure_memory_here, bundle, setting, texts).result()
@@ -282,14 +287,14 @@ def _measure_memory_here(bundle: Path, setting: Setting, texts: Sequence[str]) -
 
 
 def _resident_mb() -> tuple[float, float] | None:
-    """This process's resident megabytes, now and at most; where only the second is known it stands for both."""
+    """This process's resident megabytes, now and at most; twice the second where only that is known."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         now, most = (int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
         return now, most
     except (OSError, KeyError):
-        pass  # not Linux, or a sandbox that tells less
+        pass  # not Linux, or a sandbox without these figures
     if find_spec("resource") is None:
         return None
     import resource

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +17,88 @@ from ...data.records.record import Record
 from ..assessment import Assessment, Finding, Span
 from ..bundle import BundlePolicy
 
-Row = dict[str, Any]
-WriteRow = Callable[[Row], None]
-
 SUFFIXES = (".jsonl", ".parquet")
 _ROWS_AT_ONCE = 1000
 
 
-def assessment_row(record: Record, assessment: Assessment, policies: tuple[BundlePolicy, ...]) -> Row:
-    """An assessment of a record as plain values.
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """A window that shows a finding."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """An evidence span and the part of the record, such as a page, that it lies in."""
+
+    start: int
+    end: int
+    text: str
+    part: str | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """A finding with the policy's title and severity."""
+
+    policy: str
+    title: str
+    severity: str
+    probability: float
+    decision: str
+    spans: tuple[SpanRow, ...]
+    windows: tuple[WindowRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A record's assessment as it is written: the fields are the columns.
 
     Offsets count the characters of the document that was read: the record's text, or its name, description
-    and pages (of HTML what is visible) joined by line ends. Each span says in which of these parts it lies.
+    and pages (only the visible text of HTML) joined by line ends. Probabilities are None in a record that is cleared
+    early.
     """
-    known = {policy.id: policy for policy in policies}
-    early = assessment.cleared_early
-    return {
-        "id": record.id,
-        "decision": assessment.decision,
-        "any_violation": None if early else _shortest(np.float32(assessment.any_violation)),
-        "findings": [_finding(record, finding, known[finding.policy]) for finding in assessment.findings],
-        "windows": assessment.windows,
-        "truncated": assessment.truncated,
-        "bundle": assessment.bundle,
-        "cleared_early": early,
-        "probabilities": {
-            policy.id: None if early else _shortest(probability)
-            for policy, probability in zip(policies, assessment.probabilities, strict=True)
-        },
-    }
+
+    id: str
+    decision: str
+    any_violation: float | None
+    findings: tuple[FindingRow, ...]
+    windows: int
+    truncated: bool
+    bundle: str
+    cleared_early: bool
+    probabilities: dict[str, float | None]
+
+    @classmethod
+    def of(cls, record: Record, assessment: Assessment, policies: tuple[BundlePolicy, ...]) -> "ResultRow":
+        """The row of a record; `policies` are those of the scorer."""
+        by_id = {policy.id: policy for policy in policies}
+        early = assessment.cleared_early
+        return cls(
+            id=record.id,
+            decision=assessment.decision,
+            any_violation=None if early else _shortest(np.float32(assessment.any_violation)),
+            findings=tuple(_finding(record, each, by_id[each.policy]) for each in assessment.findings),
+            windows=assessment.windows,
+            truncated=assessment.truncated,
+            bundle=assessment.bundle,
+            cleared_early=early,
+            probabilities={
+                policy.id: None if early else _shortest(probability)
+                for policy, probability in zip(policies, assessment.probabilities, strict=True)
+            },
+        )
+
+
+WriteRow = Callable[[ResultRow], None]
 
 
 @contextmanager
 def result_writer(out: Path | None) -> Iterator[WriteRow]:
-    """Yield a function that writes one row: to standard output as JSONL, or to a file that appears whole.
+    """Yield a function that writes one row: to standard output as JSONL, or to a file that appears when it is complete.
 
     :raises StorageError: if the file's suffix is not known or it cannot be written.
     """
@@ -66,24 +115,22 @@ def result_writer(out: Path | None) -> Iterator[WriteRow]:
         raise StorageError(f"{out}: results are written as {' or '.join(SUFFIXES)}, by the file's suffix")
 
 
-def _finding(record: Record, finding: Finding, policy: BundlePolicy) -> Row:
-    return {
-        "policy": finding.policy,
-        "title": policy.title,
-        "severity": policy.severity,
-        "probability": _shortest(np.float32(finding.probability)),
-        "decision": finding.decision,
-        "spans": [_span(record, span) for span in finding.spans],
-        "windows": [{"start": start, "end": end} for start, end in finding.windows],
-    }
+def _finding(record: Record, finding: Finding, policy: BundlePolicy) -> FindingRow:
+    return FindingRow(
+        policy=finding.policy,
+        title=policy.title,
+        severity=policy.severity,
+        probability=_shortest(np.float32(finding.probability)),
+        decision=finding.decision,
+        spans=tuple(_span(record, span) for span in finding.spans),
+        windows=tuple(WindowRow(*window) for window in finding.windows),
+    )
 
 
-def _span(record: Record, span: Span) -> Row:
-    row: Row = {"start": span.start, "end": span.end, "text": span.text, "part": None, "url": None}
-    for part in record.parts:
-        if part.start <= span.start < part.end:
-            row.update(part=part.name, url=part.url)
-    return row
+def _span(record: Record, span: Span) -> SpanRow:
+    part = next((part for part in record.parts if part.start <= span.start < part.end), None)
+    name, url = (None, None) if part is None else (part.name, part.url)
+    return SpanRow(span.start, span.end, span.text, name, url)
 
 
 def _shortest(probability: np.float32) -> float:
@@ -91,24 +138,24 @@ def _shortest(probability: np.float32) -> float:
     return float(np.format_float_positional(probability, unique=True, trim="-"))
 
 
-def _write_line(write: Callable[[bytes], Any], row: Row) -> None:
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    # Half a surrogate pair has no UTF-8; as \udXXX it is what JSON escapes it to.
+def _write_line(write: Callable[[bytes], Any], row: ResultRow) -> None:
+    line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False)
+    # Half a surrogate pair has no UTF-8: it is written as JSON's escape \udXXX.
     write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _parquet(path: Path) -> Iterator[WriteRow]:
     pa, pq = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
     schema = _schema(pa)
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     with pq.ParquetWriter(path, schema) as writer:
 
         def flush() -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             rows.clear()
 
-        def write(row: Row) -> None:
-            rows.append(_encodable({**row, "probabilities": list(row["probabilities"].items())}))
+        def write(row: ResultRow) -> None:
+            rows.append(_encodable(asdict(row)) | {"probabilities": list(row.probabilities.items())})
             if len(rows) == _ROWS_AT_ONCE:
                 flush()
 
@@ -145,9 +192,9 @@ def _schema(pa: Any) -> Any:
 
 
 def _encodable(value: Any) -> Any:
-    """The same value with every half of a surrogate pair, which Parquet cannot hold, as a question mark."""
+    """The value with a question mark for every half of a surrogate pair, which Parquet cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
         return {key: _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list) else value
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value

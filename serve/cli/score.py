@@ -16,10 +16,10 @@ from ...data.records.record import Record
 from ..assessment import Assessment
 from ..scorer import BATCH_TOKENS, Scorer
 from .inputs import FORMATS, read_inputs
-from .results import assessment_row, result_writer
+from .results import ResultRow, result_writer
 
 REJECTED = 3
-"""Exit status when some rows were rejected and all others are scored."""
+"""Exit status if some rows are rejected and all others are scored."""
 
 EPILOG = """\
 examples:
@@ -28,8 +28,8 @@ examples:
   curl -s https://shop.example | merchantguard score bundle/ - --format html
 
 files: .jsonl, .jsonl.gz, .csv, .csv.gz, .parquet by the record contract; .html, .htm and .txt are one record each.
-offsets of a span count the characters of the document that was read (of HTML: what is visible).
-exit status: 0 all rows are scored; 3 some rows were rejected, the others are scored; anything else: it failed.
+offsets of a span count the characters of the document that is read (only the visible text of HTML).
+exit status: 0 if all rows are scored; 3 if some are rejected and the others are scored; anything else if it failed.
 """
 
 
@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="folder that `merchantguard export` wrote")
     parser.add_argument("files", nargs="+", metavar="FILE", help="what to score; - is standard input")
     parser.add_argument("--out", type=Path, help="a .jsonl or .parquet file (default: JSONL to stdout)")
-    parser.add_argument("--format", choices=FORMATS, default="jsonl", help="of standard input")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="jsonl", help="format of standard input (default: %(default)s)"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
-    parser.add_argument("--rejects", type=Path, help="a JSONL file that gets the bad rows and their faults")
+    parser.add_argument("--rejects", type=Path, help="a JSONL file for the bad rows and their faults")
     parser.add_argument("--threads", type=positive_count, help="cores to use (default: all)")
     parser.add_argument(
         "--variant",
@@ -51,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cascade",
         type=open_share,
         metavar="LOSS",
-        help="clear what is surely compliant by a cheap first stage, certified to lose at most this share of "
-        "violating texts, e.g. 0.05; such rows have no probabilities",
+        help="clear what is surely compliant by a cheap first stage that is certified to lose at most this share of "
+        "violating texts, such as 0.05; rows that it clears have no probabilities",
     )
     parser.add_argument(
         "--batch-tokens",
         type=positive_count,
         default=BATCH_TOKENS,
-        help="tokens that go through the model at once: more needs more memory (default: %(default)s)",
+        help="tokens of one run of the model: more need more memory (default: %(default)s)",
     )
 
 
@@ -70,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return _score(args)
     except BrokenPipeError:
-        # Whoever read standard output has gone; give the interpreter somewhere to flush the rest to.
+        # The reader of standard output has gone; give the interpreter somewhere to flush the rest to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -98,7 +100,7 @@ def _score(args: argparse.Namespace) -> int:
 
         records = read_inputs(args.files, stdin_format=args.format, on_fault=on_fault)
         for record, assessment in assess_records(scorer, records, batch_tokens=args.batch_tokens):
-            write(assessment_row(record, assessment, scorer.policies))
+            write(ResultRow.of(record, assessment, scorer.policies))
             decisions[assessment.decision] += 1
             update(decisions.total())
     _summarise(decisions, scorer.variant, rejected, args.rejects)

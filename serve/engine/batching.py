@@ -78,7 +78,7 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArr
 
 
 def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int) -> Iterator[list[str]]:
-    """Read `texts` in chunks bounded by number and by characters; a longer text is a chunk by itself.
+    """Read `texts` in chunks bounded by number and by characters; a longer text is its own chunk.
 
     The first chunks are smaller, each twice the one before, so that the model has something to do while the rest is
     read. Texts read before a fault are yielded before it is raised.

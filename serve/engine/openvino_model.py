@@ -39,7 +39,7 @@ class OpenVinoModel:
         try:
             self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
             names = {name for output in self._compiled.outputs for name in output.get_names()}
-        except Exception as error:  # OpenVINO raises RuntimeError and others of its own
+        except Exception as error:  # OpenVINO raises RuntimeError and its own classes
             raise BundleError(f"{path}: OpenVINO cannot load it ({error})") from error
         self._outputs = wanted_outputs(path, names, pooling=pooling)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from ...core.errors import MerchantGuardError
 from ..assessment import Assessment
@@ -30,7 +30,6 @@ from .stats import Recorder, Stats
 __all__ = ["BatcherClosed", "DeadlineExceeded", "MicroBatcher", "QueueFull"]
 
 Request = TextRequest | EvidenceRequest
-Answer = TypeVar("Answer")
 
 _EVIDENCE_THREADS = 4
 # No new text is begun while this many wait for their evidence.
@@ -296,11 +295,11 @@ class MicroBatcher:
 
     def _end(
         self,
-        request: WindowRequest[Answer],
+        request: WindowRequest[Any],
         outcome: str,
         *,
         error: BaseException | None = None,
-        answer: Answer | None = None,
+        answer: Assessment | Floats | None = None,
     ) -> None:
         """End a request, once. The lock is not held when its future is set, as callbacks may call the batcher."""
         with self._changed:

@@ -51,7 +51,7 @@ class WindowRequest(Generic[Answer]):
         return sum(map(len, self.windows))
 
     def take(self, number: int, outputs: Outputs, row: int) -> bool:
-        """Keep a batch's outputs for a window, which stand in `row`; returns True for the last window."""
+        """Keep the outputs of a window, which are in `row` of a batch; returns True for the last window."""
         with self._lock:
             self._rows[number] = outputs, row
             self._missing -= 1
@@ -73,7 +73,7 @@ class WindowRequest(Generic[Answer]):
         try:
             self.future.set_exception(error)
         except InvalidStateError:
-            return  # cancelled at this very moment: nobody waits
+            return  # cancelled at the same moment: nobody waits
 
 
 class TextRequest(WindowRequest[Assessment]):

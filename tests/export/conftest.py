@@ -1,4 +1,4 @@
-"""A tiny finished run: a BERT of two layers with a LoRA adapter that says something."""
+"""A tiny finished run: a BERT of two layers with a LoRA adapter that changes the outputs."""
 
 from collections.abc import Callable
 from dataclasses import replace

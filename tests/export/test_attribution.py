@@ -28,19 +28,19 @@ def mixed(make_run: Callable[..., LoadedRun]) -> PolicyModel:
 
 def test_logits_are_the_models_own(mixed: PolicyModel) -> None:
     inputs = example_inputs(mixed, batch=3, length=9)
-    logits, contributions = Explained(mixed)(*inputs)
+    logits, attribution = Explained(mixed)(*inputs)
     assert torch.allclose(logits, mixed(*inputs), atol=1e-5)
-    assert contributions.shape == (3, 9, 3)
-    assert not contributions[inputs[1] == 0].any(), "padding adds nothing"
+    assert attribution.shape == (3, 9, 3)
+    assert not attribution[inputs[1] == 0].any(), "padding adds nothing"
 
 
-def test_without_a_mixture_contributions_and_bias_are_the_logits(make_run: Callable[..., LoadedRun]) -> None:
+def test_without_a_mixture_attribution_and_bias_are_the_logits(make_run: Callable[..., LoadedRun]) -> None:
     model = merge_adapter(make_run(feature_norm=10.0).model)
-    logits, contributions = Explained(model)(*example_inputs(model, batch=3, length=9))
-    assert torch.allclose(contributions.sum(dim=1) + model.head.bias, logits, atol=1e-5)
+    logits, attribution = Explained(model)(*example_inputs(model, batch=3, length=9))
+    assert torch.allclose(attribution.sum(dim=1) + model.head.bias, logits, atol=1e-5)
 
 
-def test_contributions_to_the_ngram_branch_sum_up_to_its_scores(mixed: PolicyModel) -> None:
+def test_attribution_of_the_ngram_branch_sums_up_to_its_scores(mixed: PolicyModel) -> None:
     assert mixed.ngrams is not None
     inputs = example_inputs(mixed, batch=3, length=9)
     added = ngram_attribution(mixed.ngrams, *inputs)
@@ -48,7 +48,7 @@ def test_contributions_to_the_ngram_branch_sum_up_to_its_scores(mixed: PolicyMod
 
 
 @pytest.mark.parametrize("gated", [True, False])
-def test_contributions_follow_the_slope_of_the_mixture(gated: bool) -> None:
+def test_attribution_follows_the_slope_of_the_mixture(gated: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     mixture, columns = Mixture(gated=gated).double(), 3 + gated
     scores = [torch.randn(2, columns, generator=generator).double() for _ in range(2)]

@@ -38,15 +38,15 @@ def test_a_merchant_is_fitted_on_or_certifies(run: LoadedRun, rows: list[tuple[b
         record(number, labels=("alpha",) * violating, domain=f"{domain}.example", unknown=unknown)
         for number, (violating, domain, unknown) in enumerate(rows)
     ]
-    # One of each kind that is always there: the merchants "2" and "4" stand on different sides.
+    # One of each kind that is always there: the merchants "2" and "4" are on different sides.
     fixed = [record(1000 + n, labels=("alpha",), domain=f"m{n}") for n in range(12)] + [record(2000)]
     data = StageData.divide([*given_records, *fixed], run)
     fitted = {each.domain for each in data.fitted if each.labels}
     assert fitted.isdisjoint(each.domain for each in data.certifying)
     assert all(each.labels for each in data.certifying)
     assert not any(each.unknown and not each.labels for each in data.fitted)
-    judged = [each for each in given_records if each.labels or not each.unknown]
-    assert len(data.fitted) + len(data.certifying) == len(judged) + len(fixed)
+    labelled = [each for each in given_records if each.labels or not each.unknown]
+    assert len(data.fitted) + len(data.certifying) == len(labelled) + len(fixed)
 
 
 def test_what_the_run_kept_to_calibrate_and_test_is_left_out(judged_run: LoadedRun) -> None:
@@ -68,7 +68,7 @@ def test_a_stream_of_one_kind_is_refused(run: LoadedRun, labels: tuple[str, ...]
 def test_a_fitted_stage_clears_what_is_like_the_streams_compliant_texts(
     make_run: Callable[..., LoadedRun], judged_run: LoadedRun, tmp_path: Path
 ) -> None:
-    # No branch of its own: the stream is all that the stage needs.
+    # The model has no branch: the stream is all that the stage needs.
     run = replace(make_run(), path=judged_run.path)
     bundle = export_bundle(run, tmp_path / "bundle", texts=TEXTS, fused=False, stream=stream(400))
     assert bundle.cascade is not None

@@ -14,7 +14,7 @@ from merchantguard.serve.engine.onnx_model import Outputs
 
 
 class Fixed:
-    """A scorer that says the same of every text."""
+    """A scorer that gives every text the same assessment."""
 
     def __init__(self, probability: float, decision: str = "clear") -> None:
         findings = () if decision == "clear" else (Finding("alpha", probability, decision),)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def test_the_cases_cover_the_corners() -> None:
 
 
 class Attributes:
-    """A graph whose tokens add what a test says."""
+    """A graph with an attribution that a test chooses."""
 
     def __init__(self, attribution: np.ndarray | None) -> None:
         self.attribution = attribution

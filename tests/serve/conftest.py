@@ -47,21 +47,21 @@ def same(left: Assessment, right: Assessment) -> bool:
 class KnownModel(torch.nn.Module):
     """A policy's logit is 4 where its word is in the window, else -4, plus a little that depends on all words."""
 
-    def __init__(self, tokenizer: Tokenizer, *, attention: bool, contributions: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, attention: bool, attribution: bool) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         table = torch.rand(tokenizer.get_vocab_size(), len(WORDS), generator=generator) * 0.1
         for column, word in enumerate(WORDS.values()):
             table[tokenizer.token_to_id(word), column] = 1.0
         self.table = torch.nn.Embedding.from_pretrained(table)
-        self.attention, self.contributions = attention, contributions
+        self.attention, self.attribution = attention, attribution
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
         seen = self.table(input_ids) * attention_mask.unsqueeze(-1).float()
         logits = 8.0 * (seen.amax(dim=1) > 0.5).float() - 4.0
         logits = logits + seen.sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).float()
         given = (logits, 0.5 * logits) if self.attention else (logits,)
-        return (*given, seen) if self.contributions else given
+        return (*given, seen) if self.attribution else given
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +73,10 @@ def tokenizer(build_tokenizer: Callable[..., Tokenizer]) -> Tokenizer:
 def make_bundle(tokenizer: Tokenizer) -> Callable[..., Path]:
     """Writes a bundle of the known model into a folder; `changes` replace fields of bundle.json."""
 
-    def make(folder: Path, *, pooling: str = "max", contributions: bool = False, **changes: Any) -> Path:
+    def make(folder: Path, *, pooling: str = "max", attribution: bool = False, **changes: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.save(str(folder / "tokenizer.json"))
-        model = KnownModel(tokenizer, attention=pooling == "attention", contributions=contributions)
+        model = KnownModel(tokenizer, attention=pooling == "attention", attribution=attribution)
         _export(model, folder / "model.onnx", pooling)
         files = {name: sha256_file(folder / name) for name in ("model.onnx", "tokenizer.json")}
         document = {
@@ -112,7 +112,7 @@ def _policy(name: str) -> dict[str, Any]:
 def _export(model: KnownModel, path: Path, pooling: str) -> None:
     ids = torch.ones(2, 5, dtype=torch.int64)
     outputs = ["logits", "scores"] if pooling == "attention" else ["logits"]
-    outputs += ["contributions"] * model.contributions
+    outputs += ["contributions"] * model.attribution
     axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -134,8 +134,8 @@ def bundle_path(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def explained_bundle_path(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose graph says what each token adds."""
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "explained", contributions=True)
+    """A bundle whose graph gives the attribution of tokens."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "explained", attribution=True)
 
 
 @pytest.fixture(scope="session")

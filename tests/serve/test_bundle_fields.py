@@ -48,13 +48,13 @@ def document(make_bundle: Callable[..., Path], folder: Path) -> Json:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle, whose bundle.json each test writes anew."""
+    """The bundle, whose bundle.json each test writes."""
     return tmp_path_factory.mktemp("fields") / "bundle"
 
 
 @pytest.fixture(scope="module")
 def logits(folder: Path, document: Json) -> list[float]:
-    """What the model says of `TEXT`, which fits into the smallest window that a bundle may have."""
+    """The model's logits for `TEXT`, which fits into the smallest window that a bundle may have."""
     _write(folder, document)
     scorer = Scorer.load(folder, threads=1)
     windows = encode_texts([TEXT], scorer.tokenizer)[0].ids
@@ -126,7 +126,7 @@ POLICY: dict[str, MayBe] = {
         value is None or (_number(value) and near["review"] <= value <= 1)
     ),
 }
-# What a field may hold beside its good value, given what stands around it. A field that is not here is never read: it may
+# What a field may hold other than its good value, given its neighbours. A field that is not here is never read: it may
 # hold anything, or be missing.
 MAY_BE: dict[str, MayBe] = {
     **dict.fromkeys(("format_version", "cleaning_version", "pooling", "files", "policies"), _never),
@@ -186,7 +186,7 @@ def _places(node: Json, place: Place = ()) -> Iterator[Place]:
 
 
 def _leaves(document: Json) -> dict[Place, str]:
-    """What stands where nothing is below, as JSON."""
+    """The leaves of a document, as JSON."""
     found = {place: _at(document, place) for place in _places(document)}
     return {
         place: json.dumps(value)
@@ -267,7 +267,7 @@ def test_a_flipped_byte_is_refused_or_states_another_legal_bundle(
     folder: Path, document: Json, logits: list[float], spot: int, flip: int
 ) -> None:
     """No hash protects bundle.json itself: a flip may spell another title or threshold. It must then be one that a
-    bundle may have, and the scorer must do what it says."""
+    bundle may have, and the scorer must follow it."""
     _write(folder, document)
     content = bytearray((folder / "bundle.json").read_bytes())
     content[spot % len(content)] ^= flip
@@ -288,4 +288,4 @@ def test_reduced_precision_without_thresholds_of_its_own_is_refused(folder: Path
     for precision in ("bf16", "fp32"):
         _write(folder, document | {"variants": [variant | {"engine": "openvino", "precision": precision}]})
         fault = _fault(read_bundle, folder) or ""
-        assert ("needs calibration and thresholds of its own" in fault) == (precision == "bf16")
+        assert ("needs its own calibration and thresholds" in fault) == (precision == "bf16")

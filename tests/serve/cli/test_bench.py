@@ -199,7 +199,7 @@ def test_a_variant_that_cannot_run_here_is_left_out_with_the_reason(
     printed, errors = capsys.readouterr()
     assert "left out: fast: it needs OpenVINO: pip install 'merchantguard[openvino]'" in printed
     assert "\nfast " not in printed
-    assert "not known: this system does not tell it" in printed
+    assert "not known on this system" in printed
     assert "in.jsonl, row 11: " in errors
 
 

@@ -29,7 +29,7 @@ from ..conftest import FILLER, TEXTS, same
 
 
 class GatedModel:
-    """The bundle's model behind a gate that a test opens; it can be told to fail."""
+    """The bundle's model behind a gate that a test opens; it can be made to fail."""
 
     def __init__(self, path: Path) -> None:
         bundle = read_bundle(path)
@@ -239,7 +239,7 @@ def test_evidence_does_not_pile_up_under_load(bundle_path: Path) -> None:
             most = max(most, running)
             time.sleep(0.001)
         assert all(future.result(0).findings for future in futures)
-    # Those concluding, and those of a batch or two that were on their way when the limit was reached.
+    # Those that search for evidence, and those of a batch or two that were on their way when the limit was reached.
     assert most <= 8 + 2 * 512 // 8
 
 

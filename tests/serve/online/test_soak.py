@@ -33,7 +33,7 @@ class LosesSome(MicroBatcher):
 
 
 class Doubles(MicroBatcher):
-    """Tells everybody twice."""
+    """Ends every request twice."""
 
     def submit(self, text: str, *, deadline: float | None = None) -> "Future[Assessment]":
         return Twice(super().submit(text, deadline=deadline))
