@@ -1,1 +1,1 @@
-"""From a run to a bundle: merge the adapter, write the ONNX graph, prove parity, write the folder."""
+"""From a run to a bundle: `build.export_bundle` merges the adapter, writes graphs, checks them and writes the folder."""

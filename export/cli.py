@@ -47,9 +47,11 @@ def main(args: argparse.Namespace) -> int:
     stream = read_records(args.stream, run.taxonomy, strict=True).records if args.stream else ()
     bundle = export_bundle(run, args.bundle, fused=not args.no_fused, int8=args.int8, stream=stream)
     for parity in bundle.document["parity"]:
+        attribution = parity["max_attribution_difference"]
         print(
-            f"{parity['graph']}: probabilities within {parity['max_difference']:.1e} of the trained model's on "
-            f"{parity['texts']} texts ({parity['windows']} windows)",
+            f"{parity['graph']}: probabilities within {parity['max_difference']:.1e} of the trained model's"
+            + ("" if attribution is None else f", attribution within {attribution:.1e}")
+            + f", on {parity['texts']} texts ({parity['windows']} windows)",
             file=sys.stderr,
         )
     for variant in bundle.document["variants_left_out"]:

@@ -1,1 +1,1 @@
-"""The commands score and bench."""
+"""The commands `merchantguard score` and `merchantguard bench`."""

@@ -1,1 +1,1 @@
-"""Running the model: ONNX Runtime, OpenVINO, batching and threads."""
+"""Running the model: `variants` chooses graph and engine, `batching` and `workers` run windows side by side."""

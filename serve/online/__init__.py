@@ -1,1 +1,1 @@
-"""Micro-batching for online scoring."""
+"""Scoring texts that arrive one by one: `MicroBatcher` (in `microbatcher`) lets them share runs of the model."""
