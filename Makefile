@@ -1,4 +1,4 @@
-# make quickstart | make test | make check: each makes its own virtual environment first.
+# make quickstart | make test | make check | make docs: each makes its own virtual environment first.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: install quickstart test lint check format
+.PHONY: install quickstart test lint check format docs
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -36,3 +36,7 @@ check: lint
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --clean --strict
