@@ -21,7 +21,7 @@ from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.augmentation.quotes import compliant_passages, quote_records
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.record import Record, label_matrix
-from merchantguard.data.shipped import SHIPPED, phrase_records
+from merchantguard.data.shipped import SHIPPED, collection_records
 from merchantguard.data.taxonomy import Taxonomy
 from merchantguard.train.evaluation.metrics import macro_average_precision
 
@@ -99,7 +99,7 @@ class LinearBaseline:
         if self.quoted:
             train = [*train, *quote_records(train), *compliant_passages(train, per_record=2, seed=0)]
         if self.phrases:
-            train = [*train, *phrase_records([SHIPPED], taxonomy)]
+            train = [*train, *collection_records([SHIPPED], "phrasebook", taxonomy)]
         seen = self.features.fit_transform(self._read(_texts(train)))
         held = self.features.transform(self._read(_texts(validation)))
         labels, truth = label_matrix(train, taxonomy), label_matrix(validation, taxonomy)

@@ -1,7 +1,12 @@
-"""The records that are shipped with the package: the corpus, and the phrasebook, whose short texts teach the words of a trade.
+"""The records that are shipped with the package, apart from the corpus each labelled by the shipped taxonomy:
 
-Phrases are only trained on, never held out. The shipped ones are labelled by the shipped taxonomy; under another one
-they are labelled only for the policies that both define in the same words.
+- the corpus: merchants to train, calibrate and test on;
+- everyday texts: the ordinary world, and offers and near misses among it, split like the corpus;
+- the phrasebook: short texts that teach the words of a trade, only trained on, never held out;
+- ordinary texts: honest merchants, never trained on; thresholds are certified on them.
+
+Under a taxonomy of one's own, everyday texts, phrases and ordinary texts are labelled only for the policies that both
+taxonomies define in the same words.
 
 `python -m merchantguard.data.shipped` prints the counts that the corpus's README gives.
 """
@@ -11,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from ..core.errors import RecordError
 from .records.readers import read_records
@@ -18,7 +24,12 @@ from .records.record import Record
 from .taxonomy import Taxonomy, load_taxonomy
 
 SHIPPED = "shipped"
-"""Stands for the shipped phrasebook in a list of files."""
+"""Stands for the project's own files in a list of files."""
+
+Collection = Literal["everyday", "phrasebook", "ordinary"]
+
+# Whose lines belong together: a shop, or the two pages of a contrast pair.
+_GROUPS = ("seller", "pair")
 
 
 def corpus_paths() -> list[Path]:
@@ -41,39 +52,56 @@ def _shipped_files(name: str) -> list[Path]:
     return sorted(paths)
 
 
-def phrase_records(entries: Sequence[str], taxonomy: Taxonomy) -> list[Record]:
-    """The phrases of all `entries`, record files or `SHIPPED`, in order, labelled by `taxonomy`.
+def collection_files(entries: Sequence[str], collection: Collection) -> list[Path]:
+    """The files that `collection_records` reads."""
+    return [
+        path
+        for entry in entries
+        for path in (_shipped_files(collection) if entry == SHIPPED else [Path(entry)])
+    ]
+
+
+def collection_records(entries: Sequence[str], collection: Collection, taxonomy: Taxonomy) -> list[Record]:
+    """The records of all `entries`, record files or `SHIPPED`, in order, labelled by `taxonomy`.
+
+    The field `source` of a record is the name of its file, and its domain that of the shop that lists it, if any.
 
     :raises RecordError: naming file and row, at the first that cannot be used.
     """
     found: list[Record] = []
     for entry in entries:
-        if entry == SHIPPED:
-            shipped = load_taxonomy()
-            phrases = read_records(_shipped_files("phrasebook"), shipped, strict=True).records
-            found += [r for phrase in phrases if (r := _carried_over(phrase, shipped, taxonomy)) is not None]
-        else:
-            found += read_records([Path(entry)], taxonomy, strict=True).records
+        if entry != SHIPPED:
+            found += _with_source(Path(entry), taxonomy)
+            continue
+        shipped = load_taxonomy()
+        records = [r for path in _shipped_files(collection) for r in _with_source(path, shipped)]
+        found += [r for record in records if (r := _carried_over(record, shipped, taxonomy)) is not None]
     return found
 
 
-def phrase_files(entries: Sequence[str]) -> list[Path]:
-    """The files that `phrase_records` reads."""
+def _with_source(path: Path, taxonomy: Taxonomy) -> list[Record]:
     return [
-        path
-        for entry in entries
-        for path in (_shipped_files("phrasebook") if entry == SHIPPED else [Path(entry)])
+        replace(
+            record,
+            domain=record.domain or next((str(record.extra[g]) for g in _GROUPS if g in record.extra), None),
+            extra={"source": path.name.partition(".")[0]},
+        )
+        for record in read_records([path], taxonomy, strict=True).records
     ]
 
 
-def _carried_over(phrase: Record, shipped: Taxonomy, taxonomy: Taxonomy) -> Record | None:
-    """The phrase under another taxonomy; None if it has no label for any policy there."""
+def _carried_over(record: Record, shipped: Taxonomy, taxonomy: Taxonomy) -> Record | None:
+    """The record under another taxonomy; None if it has no label for any policy there."""
     same = {policy.id for policy in shipped.policies if policy in taxonomy.policies}
-    known = same - set(phrase.unknown)
+    known = same - set(record.unknown)
     if not known:
         return None
-    labels = tuple(policy for policy in phrase.labels if policy in known)
-    return replace(phrase, labels=labels, unknown=tuple(p for p in taxonomy.ids if p not in known))
+    return replace(
+        record,
+        labels=tuple(policy for policy in record.labels if policy in known),
+        unknown=tuple(policy for policy in taxonomy.ids if policy not in known),
+        evidence={policy: quotes for policy, quotes in record.evidence.items() if policy in known},
+    )
 
 
 def describe_corpus(records: Sequence[Record], taxonomy: Taxonomy) -> str:

@@ -99,6 +99,7 @@ def command(folder: Path, batch_records: int, max_steps: int | None) -> list[str
         ),
         *(
             "model.stride_tokens=4",
+            "model.token_pooling=softmax",
             "model.gate=true",
             "optim.epochs=1",
             f"optim.batch_records={batch_records}",

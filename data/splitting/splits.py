@@ -82,6 +82,27 @@ class SplitManifest:
             raise SplitError("the texts are not the ones that were split; split the records again")
         return {name: [by_id[record_id] for record_id in ids] for name, ids in self.ids.items()}
 
+    def extended(self, ids: Mapping[str, Sequence[str]], records: Sequence[Record]) -> "SplitManifest":
+        """The manifest with further records in some splits.
+
+        :param ids: ids of the further records by split.
+        :param records: all records, with the further ones.
+        :raises SplitError: if an id is in the manifest already, or given twice.
+        """
+        joined = {name: [*self.ids.get(name, ()), *ids.get(name, ())] for name in SPLITS}
+        wanted = sorted(record_id for members in joined.values() for record_id in members)
+        for earlier, later in pairwise(wanted):
+            if earlier == later:
+                raise SplitError(f"two records have the id {safe_repr(later)}; give each its own")
+        by_id = {record.id: record for record in records}
+        return _sealed(
+            seed=self.seed,
+            fractions=self.fractions,
+            by_time=self.by_time,
+            ids={name: members for name, members in joined.items() if members},
+            texts=fingerprint_records([by_id[record_id] for record_id in wanted], texts_only=True),
+        )
+
     def _content(self) -> dict[str, Any]:
         return {
             "seed": self.seed,

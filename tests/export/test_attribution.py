@@ -1,4 +1,4 @@
-"""What each token adds: it sums up to the scores, follows the mixture's slope, and finds evidence without a further run."""
+"""What each token adds: it sums up to the scores, and finds evidence without a further run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +12,12 @@ from merchantguard.export.build import export_bundle
 from merchantguard.export.merge import example_inputs, merge_adapter
 from merchantguard.serve import MicroBatcher, Scorer
 from merchantguard.serve.engine.onnx_model import OnnxModel
-from merchantguard.train.model.mixture import Mixture
 from merchantguard.train.model.policy_model import PolicyModel
 from merchantguard.train.run import LoadedRun
 
 from .conftest import TEXTS
 
-MIXED = {"ngram_buckets": 64, "gate": True, "feature_norm": 10.0}
+MIXED = {"ngram_buckets": 64, "token_pooling": "softmax", "gate": True, "feature_norm": 10.0}
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +39,23 @@ def test_without_a_mixture_attribution_and_bias_are_the_logits(make_run: Callabl
     assert torch.allclose(attribution.sum(dim=1) + model.head.bias, logits, atol=1e-5)
 
 
-def test_attribution_of_the_ngram_branch_sums_up_to_its_scores(mixed: PolicyModel) -> None:
+def test_softmax_attribution_sums_up_to_what_exceeds_the_lowest_token(
+    make_run: Callable[..., LoadedRun],
+) -> None:
+    model = merge_adapter(make_run(token_pooling="softmax", gate=True, feature_norm=10.0).model)
+    inputs = example_inputs(model, batch=3, length=9)
+    logits, attribution = Explained(model)(*inputs)
+    scores, weights = model.token_scores(*inputs)
+    lowest = torch.where(weights > 1e-6, scores, torch.inf).amin(dim=1)
+    assert torch.allclose(attribution.sum(dim=1) + lowest, logits, atol=1e-4)
+    assert (attribution >= 0).all()
+
+
+def test_attribution_of_the_ngram_branch_sums_up_to_the_score_of_a_short_text(mixed: PolicyModel) -> None:
     assert mixed.ngrams is not None
     inputs = example_inputs(mixed, batch=3, length=9)
     added = ngram_attribution(mixed.ngrams, *inputs)
     assert torch.allclose(added.sum(dim=1) + mixed.ngrams.bias, mixed.ngrams(*inputs), atol=1e-5)
-
-
-@pytest.mark.parametrize("gated", [True, False])
-def test_attribution_follows_the_slope_of_the_mixture(gated: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    mixture, columns = Mixture(gated=gated).double(), 3 + gated
-    scores = [torch.randn(2, columns, generator=generator).double() for _ in range(2)]
-    added = [torch.randn(2, 5, columns, generator=generator).double() for _ in range(2)]
-
-    def without_competition(encoder: torch.Tensor, ngrams: torch.Tensor) -> torch.Tensor:
-        policies = (mixture.weights[0] * encoder + mixture.weights[1] * ngrams)[:, :3]
-        return mixture(encoder, ngrams) + mixture.weights[5] * torch.logsumexp(policies, dim=1, keepdim=True)
-
-    found = mixture.attribution((scores[0], added[0]), (scores[1], added[1]))
-    for token in range(5):
-        direction = (added[0][:, token], added[1][:, token])
-        _, slope = torch.func.jvp(without_competition, tuple(scores), direction)
-        assert torch.allclose(found[:, token], slope)
 
 
 def test_evidence_of_a_bundle_costs_no_further_run(

@@ -38,7 +38,7 @@ def arguments(
     config.write_text(
         f"""
 name: tiny
-model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, gate: true, head_dropout: 0.2}}
+model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, token_pooling: softmax, gate: true, head_dropout: 0.2}}
 lora: {{rank: 4, dropout: 0.1}}
 optim: {{epochs: 4, learning_rate: 0.01, batch_records: 4, batch_tokens: 256, accumulate: 2, ema: 0.9}}
 loop: {{trackers: [tensorboard], checkpoint_every: 1, threads: 1}}

@@ -128,8 +128,7 @@ class StepPlan:
     :param budget: maximum of padded tokens in a micro-batch (of tokens, if packed); a longer record is a batch by itself.
     :param most: maximum of records in a micro-batch.
     :param per_step: micro-batches per step, of all processes together.
-    :param alternatives: groups of rows that are one record in several wordings: an epoch takes one of each group, in
-        turn. They come first in the table; every row after them is a group of its own.
+    :param alternatives: `LabelledWindows.alternatives`: an epoch takes the rows of one alternative of each group, in turn.
     :param packed: whether micro-batches are packed.
     """
 
@@ -142,17 +141,21 @@ class StepPlan:
         per_step: int = 1,
         seed: int = 0,
         pool: int = 24,
-        alternatives: Sequence[Sequence[int]] = (),
+        alternatives: Sequence[Sequence[Sequence[int]]] = (),
         packed: bool = False,
     ) -> None:
         self.packed = packed
         self.alternatives = alternatives
-        self.singles_from = sum(map(len, alternatives))
+        self.singles_from = sum(len(rows) for group in alternatives for rows in group)
         self.table, self.budget, self.most = table, budget, most
         self.per_step, self.seed, self.pool = per_step, seed, pool
 
     def _order(self, number: int, random: np.random.Generator) -> np.ndarray:
-        chosen = [group[(number + place) % len(group)] for place, group in enumerate(self.alternatives)]
+        chosen = [
+            row
+            for place, group in enumerate(self.alternatives)
+            for row in group[(number + place) % len(group)]
+        ]
         rows = np.concatenate(
             [np.array(chosen, dtype=np.int64), np.arange(self.singles_from, len(self.table))]
         )

@@ -4,20 +4,24 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from ...core.errors import RunError
 from ...core.files import sha256_file
+from ...data.augmentation.composition import PageParts, compose_pages
 from ...data.augmentation.disguise import disguised_copies
 from ...data.augmentation.quotes import compliant_passages, quote_records
 from ...data.records.fingerprint import fingerprint_records
 from ...data.records.readers import read_records
 from ...data.records.record import Record, label_matrix
-from ...data.shipped import corpus_paths, phrase_files, phrase_records
+from ...data.shipped import collection_files, collection_records, corpus_paths
 from ...data.splitting.splits import SPLITS, SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
 from ..settings import DataSettings
+from .localize import TrainingText
+
+# Shorter everyday texts take turns, longer ones are in every epoch.
+_SHORT_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class SplitRecords:
     """Path of each record file and the SHA-256 of its bytes."""
     rejected: int = 0
     """Number of bad rows, which are left out."""
+    everyday: frozenset[str] = frozenset()
+    """Ids of the records that are everyday texts."""
 
     def data_hash(self) -> str:
         """SHA-256 over the records of every split: what the run is trained and evaluated on."""
@@ -38,8 +44,13 @@ class SplitRecords:
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
+# Of the everyday texts more are held out than of the corpus: they are short, and what thresholds may promise rests on them.
+_EVERYDAY_FRACTIONS = {"train": 0.62, "validation": 0.05, "calibration": 0.23, "test": 0.1}
+_ORDINARY_FRACTIONS = {"calibration": 0.85, "test": 0.15}
+
+
 def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | None) -> SplitRecords:
-    """Read the record files of the settings (or the shipped corpus) and split them.
+    """Read the record files of the settings (or the shipped corpus) and split them; everyday and ordinary texts join them.
 
     :raises TaxonomyError: if the taxonomy file is wrong.
     :raises RecordError: if a file cannot be read, or, when `strict`, at the first bad row.
@@ -48,17 +59,36 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
     taxonomy = load_taxonomy(Path(settings.taxonomy) if settings.taxonomy else None)
     paths = [Path(name) for name in settings.records] or corpus_paths()
     read = read_records(paths, taxonomy, strict=strict, rejects=rejects)
+    seed = settings.split_seed
     manifest = make_splits(
-        read.records,
-        taxonomy,
-        fractions=settings.fractions,
-        seed=settings.split_seed,
-        by_time=settings.by_time,
+        read.records, taxonomy, fractions=settings.fractions, seed=seed, by_time=settings.by_time
     )
-    by_id = {record.id: record for record in read.records}
-    records = {name: [by_id[i] for i in ids] for name, ids in manifest.ids.items()}
-    files = {str(path): sha256_file(path) for path in [*paths, *phrase_files(settings.phrasebook)]}
-    return SplitRecords(taxonomy, records, manifest, files, rejected=len(read.faults))
+    records = list(read.records)
+    everyday = collection_records(settings.everyday, "everyday", taxonomy)
+    ordinary = collection_records(settings.ordinary, "ordinary", taxonomy)
+    for more, fractions in ((everyday, _EVERYDAY_FRACTIONS), (ordinary, _ORDINARY_FRACTIONS)):
+        if more:
+            parts = make_splits(more, taxonomy, fractions=fractions, seed=seed)
+            records += more
+            manifest = manifest.extended(parts.ids, records)
+    files = {str(path): sha256_file(path) for path in [*paths, *shipped_files(settings)]}
+    return SplitRecords(
+        taxonomy,
+        manifest.select(records),
+        manifest,
+        files,
+        rejected=len(read.faults),
+        everyday=frozenset(record.id for record in everyday),
+    )
+
+
+def shipped_files(settings: DataSettings) -> list[Path]:
+    """The files of everyday texts, phrases and ordinary texts that the settings name."""
+    return [
+        *collection_files(settings.everyday, "everyday"),
+        *collection_files(settings.phrasebook, "phrasebook"),
+        *collection_files(settings.ordinary, "ordinary"),
+    ]
 
 
 def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -> list[str]:
@@ -74,28 +104,47 @@ def check_positives(split: str, records: Sequence[Record], taxonomy: Taxonomy) -
     return [policy for policy, count in zip(taxonomy.ids, positives, strict=True) if count == 0]
 
 
-def training_records(
-    records: Sequence[Record], taxonomy: Taxonomy, settings: DataSettings, *, seed: int
-) -> tuple[list[Record], list[tuple[int, ...]]]:
-    """The records that the model is trained on, and their `LabelledWindows.alternatives`.
+def training_texts(
+    data: SplitRecords, settings: DataSettings, *, epochs: int, seed: int
+) -> list[list[TrainingText]]:
+    """What the model is trained on: groups of alternative texts, of which an epoch takes one, in turn.
 
-    They are the training split, the quotes and compliant passages from it that the settings ask for, the phrasebook, and
-    disguised copies of these short texts. Alternatives are a passage and its copies, or the phrases that take turns and
-    their copies.
+    First come the records of the training split, each by itself, then the quotes and compliant passages from them that the
+    settings ask for, everyday texts and phrases that take turns, all of these short ones with disguised copies, and
+    composed pages, new ones in each epoch.
 
     :raises RecordError: if a file of the phrasebook cannot be used.
     """
-    quotes = quote_records(records) if settings.quotes else []
-    passages = compliant_passages(records, per_record=settings.compliant_passages, seed=seed)
-    phrases = phrase_records(settings.phrasebook, taxonomy)
-    random.Random(seed).shuffle(phrases)
+    records = data.records["train"]
+    everyday = [record for record in records if record.id in data.everyday]
+    short = [record for record in everyday if len(record.text) <= _SHORT_CHARACTERS]
+    turning = {record.id for record in short}
+    own = [record for record in records if record.id not in data.everyday]
+    quotes = quote_records(own) if settings.quotes else []
+    passages = compliant_passages(own, per_record=settings.compliant_passages, seed=seed)
+    phrases = collection_records(settings.phrasebook, "phrasebook", data.taxonomy)
+    groups = [[record] for record in records if record.id not in turning]
     turns = [
-        phrases[start : start + settings.phrase_turns]
-        for start in range(0, len(phrases), settings.phrase_turns)
+        *([one] for one in (*quotes, *passages)),
+        *_turns(short, settings.everyday_turns, seed),
+        *_turns(phrases, settings.phrase_turns, seed),
     ]
-    groups = [[record] for record in records]
-    for short in [*([one] for one in (*quotes, *passages)), *turns]:
-        groups.append([*short, *disguised_copies(short, per_record=settings.disguised_copies, seed=seed)])
-    ends = list(accumulate(map(len, groups)))
-    alternatives = [tuple(range(end - len(group), end)) for group, end in zip(groups, ends, strict=True)]
-    return [record for group in groups for record in group], alternatives
+    for taking in turns:
+        groups.append([*taking, *disguised_copies(taking, per_record=settings.disguised_copies, seed=seed)])
+    found = [[TrainingText(record) for record in group] for group in groups]
+    parts = PageParts.of(everyday, [*quotes, *phrases, *short])
+    composed = compose_pages(
+        parts,
+        framed=settings.framed,
+        pages=settings.pages,
+        longest=settings.page_chunks,
+        epochs=epochs,
+        seed=seed,
+    )
+    return found + [[TrainingText(page, localized=True) for page in versions] for versions in composed]
+
+
+def _turns(records: Sequence[Record], turns: int, seed: int) -> list[list[Record]]:
+    """The records in a random order, in groups of `turns`."""
+    shuffled = random.Random(seed).sample(records, len(records))
+    return [shuffled[start : start + turns] for start in range(0, len(shuffled), turns)]

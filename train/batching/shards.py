@@ -1,30 +1,19 @@
-"""Training records that do not fit in memory: streamed once, and kept on disk as windows and labels.
+"""Training records that do not fit in memory: Parquet files that are streamed once.
 
-Memory holds a few bytes per record (the order of an epoch); windows, sizes and labels are mapped from disk. Rows come
-through the readers of `data/`, on pyarrow, rather than through streaming `datasets`: these readers report file and row
-of every bad row, treat all file types alike, and take 0.8 times the processor time (26,040 records in 0.37 s, checks
-included, instead of 0.45 s). The tokenised windows are an Arrow table of `datasets`, as everywhere.
+Rows come through the readers of `data/`, on pyarrow, rather than through streaming `datasets`: these readers report file
+and row of every bad row, treat all file types alike, and take 0.8 times the processor time (26,040 records in 0.37 s,
+checks included, instead of 0.45 s).
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from ...core.errors import SettingsError
-from ...core.files import atomic_folder, read_json, sha256_file, write_json
-from ...core.labels import LabelMatrix
+from ...core.files import sha256_file
 from ...data.records.readers import iter_records, rejects_file
-from ...data.records.record import Record, label_matrix
+from ...data.records.record import Record
 from ...data.taxonomy import Taxonomy
-from ...data.windows import WindowTokenizer
-from ..model.mixture import with_any_violation
-from .window_table import LabelledWindows, open_window_table, write_window_table
-
-_CHUNK = 256
-VALUES, MASK, SHAPE = "labels.f32", "mask.u8", "labels.json"
 
 
 def shard_paths(entries: Sequence[str]) -> list[Path]:
@@ -61,45 +50,3 @@ def shard_records(
             for record in iter_records([path], taxonomy, on_fault=keep):
                 if record.id not in ids and record.domain not in domains:
                     yield record
-
-
-def stream_labelled(
-    records: Iterable[Record],
-    taxonomy: Taxonomy,
-    tokenizer: WindowTokenizer,
-    folder: Path,
-    *,
-    gate: bool,
-) -> LabelledWindows:
-    """Windows and labels of any number of records, streamed to `folder` and mapped from there.
-
-    :param gate: also store the column of "some violation".
-    """
-    with atomic_folder(folder) as temporary:
-        write_window_table(_storing_labels(records, taxonomy, temporary, gate=gate), tokenizer, temporary)
-        write_json(temporary / SHAPE, {"columns": len(taxonomy) + gate})
-    return open_labelled(folder, pad_id=tokenizer.pad_id)
-
-
-def _storing_labels(
-    records: Iterable[Record], taxonomy: Taxonomy, folder: Path, *, gate: bool
-) -> Iterator[Record]:
-    """Yield the records and write their labels to `folder` along the way."""
-    stream = iter(records)
-    with open(folder / VALUES, "wb") as values, open(folder / MASK, "wb") as mask:
-        while chunk := list(islice(stream, _CHUNK)):
-            labels = label_matrix(chunk, taxonomy)
-            if gate:
-                labels = with_any_violation(labels)
-            values.write(labels.values.tobytes())
-            mask.write(labels.mask.astype(np.uint8).tobytes())
-            yield from chunk
-
-
-def open_labelled(folder: Path, *, pad_id: int) -> LabelledWindows:
-    """Open what `stream_labelled` wrote."""
-    table = open_window_table(folder, pad_id=pad_id)
-    shape = (len(table), int(read_json(folder / SHAPE)["columns"]))
-    values = np.memmap(folder / VALUES, dtype=np.float32, mode="r", shape=shape)
-    mask = np.memmap(folder / MASK, dtype=np.uint8, mode="r", shape=shape).view(np.bool_)
-    return LabelledWindows(table, LabelMatrix(values, mask))

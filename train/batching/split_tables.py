@@ -2,23 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...core.files import sha256_file
+from ...core.labels import LabelMatrix
 from ...data.cleaning.text import CLEANING_VERSION
 from ...data.records.fingerprint import fingerprint_records
 from ...data.records.record import Record, label_matrix
 from ...data.splitting.splits import SPLITS
 from ...data.taxonomy import Taxonomy
 from ...data.windows import WindowTokenizer
-from ..model.mixture import with_any_violation
 from ..settings import Settings
-from .dataset import SplitRecords, training_records
-from .shards import open_labelled, shard_paths, shard_records, shards_hash, stream_labelled
+from .dataset import SplitRecords, training_texts
+from .localize import TrainingText, window_rows
+from .shards import shard_paths, shard_records, shards_hash
+from .training_table import training_table
 from .window_table import LabelledWindows, build_window_table, open_window_table, window_tokenizer
 
 
@@ -27,8 +31,6 @@ def split_tables(
 ) -> dict[str, LabelledWindows]:
     """The labelled windows of each split that `data` has; the training split with everything that is trained on.
 
-    Where the model has a gate, the labels of the training split include the column of "some violation".
-
     :param folder: the run's folder, for windows that are not cached elsewhere and for rejected rows of shards.
     """
     tokenizer = window_tokenizer(tokenizer_file, settings.model)
@@ -36,21 +38,55 @@ def split_tables(
         Path(settings.data.window_cache) if settings.data.window_cache else folder / "windows",
         _tokenizer_key(tokenizer, tokenizer_file),
     )
-    held_out = {split: data.records[split] for split in SPLITS[1:] if split in data.records}
-    train, alternatives = training_records(
-        data.records["train"], data.taxonomy, settings.data, seed=settings.seed
-    )
     tables = {
         split: labelled_windows(records, data.taxonomy, tokenizer, cache.place(fingerprint_records(records)))
-        for split, records in held_out.items()
+        for split, records in _held_out(data).items()
     }
+    groups = training_texts(data, settings.data, epochs=settings.optim.epochs, seed=settings.seed)
+    parts = [fingerprint_records([text.record for group in groups for text in group]), data.taxonomy.ids]
     if settings.data.shards:
-        others = [record for records in held_out.values() for record in records]
-        labelled = _with_shards(train, others, data.taxonomy, settings, tokenizer, cache, folder)
-    else:
-        place = cache.place(fingerprint_records(train))
-        labelled = labelled_windows(train, data.taxonomy, tokenizer, place, gate=settings.model.gate)
-    return {"train": replace(labelled, alternatives=alternatives), **tables}
+        others = [record for records in _held_out(data).values() for record in records]
+        parts += [shards_hash(shard_paths(settings.data.shards)), fingerprint_records(others)]
+    more = _shard_texts(data, settings, folder)
+    train = training_table(groups, more, data.taxonomy, tokenizer, cache.place(*parts))
+    return {"train": train, **tables}
+
+
+def training_blocks(
+    data: SplitRecords, settings: Settings, tokenizer: WindowTokenizer, folder: Path, *, most: int
+) -> tuple[list[list[int]], LabelMatrix]:
+    """Windows of the training texts with their labels, in memory: for the n-gram branch, which reads short blocks.
+
+    It is unknown which window of a long record without quotes shows a violation: their positive cells are masked. Of
+    composed pages those of the first epoch are taken.
+
+    :param tokenizer: cuts the blocks.
+    :param most: most texts.
+    """
+    groups = training_texts(data, settings.data, epochs=1, seed=settings.seed)
+    texts = chain((text for group in groups for text in group), _shard_texts(data, settings, folder))
+    windows, values, masks = [], [], []
+    for rows in window_rows(islice(texts, most), data.taxonomy, tokenizer):
+        for row in rows:
+            alone = len(row.windows) == 1
+            windows += row.windows
+            values += [row.values] * len(row.windows)
+            masks += [row.mask if alone else row.mask & (row.values < 0.5)] * len(row.windows)
+    return windows, LabelMatrix(np.array(values), np.array(masks))
+
+
+def _held_out(data: SplitRecords) -> dict[str, list[Record]]:
+    return {split: data.records[split] for split in SPLITS[1:] if split in data.records}
+
+
+def _shard_texts(data: SplitRecords, settings: Settings, folder: Path) -> Iterator[TrainingText]:
+    """The records of the shards, streamed."""
+    if not settings.data.shards:
+        return
+    held_out = [record for records in _held_out(data).values() for record in records]
+    rejects = folder / "rejects-shards.jsonl"
+    for record in shard_records(shard_paths(settings.data.shards), data.taxonomy, held_out, rejects=rejects):
+        yield TrainingText(record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,40 +111,11 @@ def _tokenizer_key(tokenizer: WindowTokenizer, file: Path) -> str:
 
 
 def labelled_windows(
-    records: Sequence[Record],
-    taxonomy: Taxonomy,
-    tokenizer: WindowTokenizer,
-    folder: Path,
-    *,
-    gate: bool = False,
+    records: Sequence[Record], taxonomy: Taxonomy, tokenizer: WindowTokenizer, folder: Path
 ) -> LabelledWindows:
-    """Labels and windows of `records`; the windows are stored in `folder`, or opened if they are there already.
-
-    :param gate: add the column of "some violation".
-    """
+    """Labels and windows of `records`; the windows are stored in `folder`, or opened if they are there already."""
     if folder.is_dir():
         table = open_window_table(folder, pad_id=tokenizer.pad_id)
     else:
         table = build_window_table(records, tokenizer, folder)
-    labels = label_matrix(records, taxonomy)
-    return LabelledWindows(table, with_any_violation(labels) if gate else labels)
-
-
-def _with_shards(
-    train: Sequence[Record],
-    held_out: Sequence[Record],
-    taxonomy: Taxonomy,
-    settings: Settings,
-    tokenizer: WindowTokenizer,
-    cache: _Cache,
-    folder: Path,
-) -> LabelledWindows:
-    """Labels and windows of the training split and the shards, written if they are not in the cache."""
-    paths, gate = shard_paths(settings.data.shards), settings.model.gate
-    place = cache.place(
-        fingerprint_records(train), shards_hash(paths), fingerprint_records(held_out), taxonomy.ids, gate
-    )
-    if place.is_dir():
-        return open_labelled(place, pad_id=tokenizer.pad_id)
-    more = shard_records(paths, taxonomy, held_out, rejects=folder / "rejects-shards.jsonl")
-    return stream_labelled(chain(train, more), taxonomy, tokenizer, place, gate=gate)
+    return LabelledWindows(table, label_matrix(records, taxonomy))

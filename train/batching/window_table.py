@@ -47,15 +47,17 @@ class WindowTable:
 
 @dataclass(frozen=True, slots=True)
 class LabelledWindows:
-    """A window table with the labels (N, K) of its records.
+    """A window table with the labels (N, K) of its rows: records or, for training, mostly single windows of them.
 
-    For training a model with a gate the labels have one more column, "some violation". `alternatives` are groups of
-    rows, such as a record in several wordings, of which an epoch takes one; empty where an epoch takes every row.
+    `alternatives` are groups of alternatives, such as a record in several wordings, each the rows of one text: an epoch
+    takes one alternative of each group. They come first in the table; an epoch takes every row after them. `texts`
+    int64 (N,) is the number of the text that each row belongs to, None where every row is a text.
     """
 
     table: WindowTable
     labels: LabelMatrix
-    alternatives: Sequence[Sequence[int]] = ()
+    alternatives: Sequence[Sequence[Sequence[int]]] = ()
+    texts: np.ndarray | None = None
 
 
 def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
@@ -76,14 +78,11 @@ def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dic
             yield {"windows": [w.ids for w in windows.windows], "truncated": windows.truncated}
 
 
-def write_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, folder: Path) -> None:
-    """Clean and tokenise `records` one by one into files in `folder`; only their sizes are kept in memory.
-
-    Training and scoring clean text with the same function, so the model sees what it was trained on.
-    """
+def write_window_table(rows: Iterable[dict[str, Any]], folder: Path) -> None:
+    """Write rows of windows one by one into files in `folder`; only their sizes are kept in memory."""
     sizes = [array("q") for _ in range(3)]
     with ArrowWriter(features=_FEATURES, path=str(folder / ARROW), writer_batch_size=_BATCH) as writer:
-        for row in _rows(records, tokenizer):
+        for row in rows:
             lengths = [len(window) for window in row["windows"]]
             for column, size in zip(sizes, (max(lengths), len(lengths), sum(lengths)), strict=True):
                 column.append(size)
@@ -93,9 +92,12 @@ def write_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, fo
 
 
 def build_window_table(records: Iterable[Record], tokenizer: WindowTokenizer, folder: Path) -> WindowTable:
-    """Write the windows of `records` to `folder`, atomically, and open them."""
+    """Clean and tokenise `records` into `folder`, atomically, and open the table.
+
+    Training and scoring clean text with the same function, so the model sees what it was trained on.
+    """
     with atomic_folder(folder) as temporary:
-        write_window_table(records, tokenizer, temporary)
+        write_window_table(_rows(records, tokenizer), temporary)
     return open_window_table(folder, pad_id=tokenizer.pad_id)
 
 

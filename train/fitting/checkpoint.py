@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.errors import RunError
 from ...core.files import atomic_folder, read_json, sha256_file, write_json
-from ...data.shipped import phrase_files
+from ..batching.dataset import shipped_files
 from ..model.policy_model import load_weights, save_weights
 from ..settings import Settings
 
@@ -20,9 +20,9 @@ FORMAT = 1
 
 def fingerprint(settings: Settings, data_hash: str) -> str:
     """Identifies everything that determines a run's result: a checkpoint is resumed only under the same settings."""
-    phrases = [sha256_file(path) for path in phrase_files(settings.data.phrasebook)]
+    shipped = [sha256_file(path) for path in shipped_files(settings.data)]
     decisive = settings.model_dump(mode="json", exclude={"name": True, "version": True, "loop": {"trackers"}})
-    return hashlib.sha256(json.dumps([decisive, data_hash, phrases], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([decisive, data_hash, shipped], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,16 @@ from ...core.errors import RunError
 from ...core.extras import require
 from ...data.splitting.splits import SPLITS
 from ..batching.dataset import SplitRecords
-from ..batching.split_tables import split_tables
+from ..batching.split_tables import split_tables, training_blocks
 from ..batching.window_table import LabelledWindows, window_tokenizer
 from ..evaluation.predictions import Predictions
 from ..model.encoder import save_tokenizer
-from ..model.ngram_stage import add_ngrams_and_mixture
+from ..model.ngram_stage import MOST_TEXTS, add_ngrams_and_mixture, block_tokenizer
 from ..model.policy_model import (
     PolicyModel,
     build_model,
     count_parameters,
-    is_mixed,
     load_trained_state,
-    n_outputs,
     start_from_descriptions,
 )
 from ..processes import on_cpu
@@ -56,7 +54,7 @@ def fit_splits(
     """Train, predict every held-out split of `data`, and save the model; None in all processes but the first.
 
     :param fingerprint: identifies settings and data in the checkpoints.
-    :param on_batch: called with the rows and logits of each micro-batch before its step.
+    :param on_batch: called with the texts, labels and logits of each micro-batch's rows before its step.
     :param on_evaluation: called with each row of the log; an exception that it raises ends training.
     :raises RunError: if training diverges, or a checkpoint to resume belongs to other settings or data.
     """
@@ -138,15 +136,16 @@ def _train(
     # Unwrapped once: unwrapping may copy, and the saved model must be the one that is extended below.
     model = trainer.plain_model()
     load_trained_state(model, best)
-    if is_mixed(settings.model):
-        outputs = n_outputs(settings.model, len(data.taxonomy))
+    if settings.model.ngram_buckets:
+        model_settings = settings.model
+        blocks = block_tokenizer(folder / TOKENIZER, max_windows=model_settings.max_windows)
         add_ngrams_and_mixture(
             model,
-            settings.model,
-            tables["train"],
+            model_settings,
+            training_blocks(data, settings, blocks, folder, most=MOST_TEXTS),
             tables["validation"],
-            _logits(model, settings, tables["validation"], outputs),
-            tokenizer=window_tokenizer(folder / TOKENIZER, settings.model),
+            _logits(model, settings, tables["validation"], len(data.taxonomy)),
+            tokenizer=window_tokenizer(folder / TOKENIZER, model_settings),
         )
     return model
 

@@ -49,7 +49,7 @@ def build_optimizer(model: PolicyModel, optim: OptimSettings, lora: LoraSettings
     use_plus = lora.enabled and lora.plus_ratio > 1.0
     groups = _loraplus_groups(model, optim, lora) if use_plus else _split_encoder(model, optim)
     own: list[nn.Parameter] = [
-        p for n, p in model.named_parameters() if n.startswith(("head.", "window_scores."))
+        p for n, p in model.named_parameters() if n.startswith(("head.", "gate.", "window_scores."))
     ]
     head_rate = optim.head_learning_rate or optim.learning_rate
     groups.append({"params": own, "lr": head_rate, "weight_decay": optim.weight_decay})

@@ -167,7 +167,7 @@ def _train(
     parts = manifest.select(rest)
     out = [record for record, kept in zip(records, held, strict=True) if kept]
     splits = {**parts, "calibration": parts["validation"], "test": out}
-    margin = AreaUnderMargin(label_matrix(parts["train"], taxonomy).positive)
+    margin = AreaUnderMargin((len(parts["train"]), len(taxonomy)))
     plain = settings.model_copy(update={"loop": settings.loop.model_copy(update={"trackers": ()})})
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ...core.files import write_text
+from ...core.labels import LabelMatrix
 from ...core.progress import Update, progress
 from ..batching.batches import StepPlan, collate, padding_share, record_logits, share
 from ..batching.window_table import LabelledWindows
@@ -38,7 +39,7 @@ from .optimizer import (
 from .predict import predict_logits
 from .speedups import switch_off, switch_on
 
-OnBatch = Callable[[Sequence[int], Tensor], None]
+OnBatch = Callable[[np.ndarray, LabelMatrix, Tensor], None]
 OnEvaluation = Callable[[LogRow], None]
 
 
@@ -47,7 +48,7 @@ class Trainer:
 
     :param folder: the run's folder, for checkpoints and the log.
     :param fingerprint: identifies settings and data in the checkpoints.
-    :param on_batch: called with the rows and logits of each micro-batch before its step.
+    :param on_batch: called with the texts, labels and logits of each micro-batch's rows before its step.
     :param on_evaluation: called with each row of the log; an exception that it raises ends training.
     """
 
@@ -109,10 +110,10 @@ class Trainer:
         return record_logits(self.model, batch.to(self.accelerator.device))
 
     def _micro_loss(self, records: list[int], n_records: int) -> Tensor:
-        logits = self._logits(records)
+        logits, labels = self._logits(records), self.train.labels[records]
         if self.on_batch is not None:
-            self.on_batch(records, logits)
-        labels = self.train.labels[records]
+            texts = np.asarray(records) if self.train.texts is None else self.train.texts[records]
+            self.on_batch(texts, labels, logits)
         targets = torch.from_numpy(labels.values).to(logits.device)
         mask = torch.from_numpy(labels.mask).to(logits.device)
         return masked_loss(logits, targets, mask, self.settings.loss, n_records=n_records)
@@ -155,7 +156,7 @@ class Trainer:
             budget=2 * self.settings.optim.batch_tokens,
             n_outputs=self.train.labels.policies,
         )
-        figures = self._score(logits[:, : self.validation.labels.policies])
+        figures = self._score(logits)
         improved = figures["macro_average_precision"] > self.progress.best_metric
         if improved:
             self.progress.best_metric = figures["macro_average_precision"]
@@ -291,8 +292,7 @@ class Trainer:
         """
         if self.sharded:
             outputs = self.unwrapped.head.out_features
-            gated = self.settings.model.gate
-            fresh = build_model(self.settings.model, self.settings.lora, n_policies=outputs - gated)
+            fresh = build_model(self.settings.model, self.settings.lora, n_policies=outputs)
             return fresh.to(self.accelerator.device)
         switch_off(self.unwrapped, self.settings.optim, self.speedups)
         return self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

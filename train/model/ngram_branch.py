@@ -1,9 +1,12 @@
 """A linear branch over word-piece n-grams: the lexical precision of TF-IDF, inside the same graph.
 
-The encoder generalises, n-grams memorise; their sum is better than either ("Wide & Deep", Cheng 2016). When both train
-together, the branch explains the training set within two epochs and leaves the encoder nothing to learn (measured:
-`bench/README.md`), so the branch is a logistic regression of its own (`ngram_stage.py`) and `mixture.py` joins the two.
-All arithmetic is on token ids, so the branch can be exported to ONNX.
+The encoder generalises, n-grams remember; their sum is better than either ("Wide & Deep", Cheng 2016). Trained together,
+the branch explains the training set within two epochs and leaves the encoder nothing to learn, so it is a logistic
+regression of its own (`ngram_stage.py`) and `mixture.py` combines the two.
+
+TF-IDF of a whole window is scaled by everything in the window: among the menus of a page an offer's words would weigh a
+fraction of what they weigh alone. So the branch scores short overlapping blocks, each scaled by itself, and takes the
+highest. All arithmetic is on the token ids, so the branch exports to ONNX.
 """
 
 from collections.abc import Sequence
@@ -13,19 +16,23 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 ORDERS = (1, 2)
+BLOCK, STEP = 32, 16
+"""Tokens of a block, and from the start of one to the start of the next."""
+
+_NO_BLOCK = -1e4
 
 
 class NgramBranch(nn.Module):
-    """A linear map of TF-IDF as scikit-learn computes it with `sublinear_tf`: a window's distinct word pieces and pairs of
-    them, valued (1 + log count) x idf and scaled to length 1.
+    """Scores of a window: the highest, over its blocks, of a linear map of the block's word pieces and pairs of them,
+    weighted by idf and scaled to length 1.
 
-    The table has one row per word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009: by
-    tabulation (Carter and Wegman 1979), as the sum of a random number for each of the two pieces. No number here exceeds
-    2**24, so engines that compute int64 graphs in int32 or float32 (as OpenVINO does) find the same rows.
+    The table has a row for each word piece, then `buckets` rows that pairs share, hashed as in Weinberger 2009: by
+    tabulation (Carter and Wegman 1979), the sum of a random number for each of the two pieces. No number here exceeds
+    2**24: engines that compute int64 graphs in int32 or in float32 (OpenVINO does) find the same rows.
 
     :param vocabulary: number of token ids.
-    :param n_outputs: columns of scores: one per policy, and "some violation" where the model has a gate.
-    :param special_ids: token ids that are not text (padding, [CLS], [SEP]); n-grams never contain them.
+    :param n_outputs: columns of scores, one per policy.
+    :param special_ids: token ids that are no text (padding, [CLS], [SEP]); n-grams never contain them.
     """
 
     idf: Tensor
@@ -42,10 +49,10 @@ class NgramBranch(nn.Module):
         self.register_buffer("idf", torch.ones(self.rows))
         self.register_buffer("weight", torch.zeros(self.rows, n_outputs))
         self.register_buffer("bias", torch.zeros(n_outputs))
-        # NumPy guarantees that RandomState never changes what it draws; the numbers are always the same, so not saved.
+        # RandomState, as NumPy promises never to change what it draws; not saved, as it is always the same.
         numbers = RandomState(0).randint(max(buckets, 1), size=(2, vocabulary))
         self.register_buffer("pair_numbers", torch.from_numpy(numbers), persistent=False)
-        # A single -1 when there are none: no id is negative, and tensors in a run are never empty.
+        # One -1 when there are none: no id is negative, and no tensor in a run is empty.
         self.register_buffer("special_ids", torch.tensor(sorted(special_ids) or [-1], dtype=torch.int64))
 
     @property
@@ -63,10 +70,14 @@ class NgramBranch(nn.Module):
             + (self.pair_numbers[0][input_ids] + self.pair_numbers[1][following]) % self.buckets
         )
 
+    def text_mask(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Bool (B, T): which tokens are text."""
+        return (attention_mask > 0) & (input_ids.unsqueeze(-1) != self.special_ids).all(dim=-1)
+
     def ngrams(self, input_ids: Tensor, attention_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each order, rows int64 (B, T), and bool (B, T) whether an n-gram of text starts there."""
+        """For each order, rows int64 (B, T) and bool (B, T): whether an n-gram of text starts there."""
         length = input_ids.shape[1]
-        text = (attention_mask > 0) & (input_ids.unsqueeze(-1) != self.special_ids).all(dim=-1)
+        text = self.text_mask(input_ids, attention_mask)
         found = []
         for order in ORDERS:
             padded = nn.functional.pad(text, (0, order - 1))
@@ -74,23 +85,31 @@ class NgramBranch(nn.Module):
             found.append((self.rows_of(input_ids, order), whole))
         return found
 
-    def features(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows int64 (B, orders x T), and values float32 of that shape, zero where no n-gram starts.
-
-        The value of an n-gram that occurs c times is divided among its c positions.
-        """
-        rows, values, squares = [], [], []
+    def added(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What the n-gram of each order that starts at a token adds before scaling, float32 (B, T, outputs), and the
+        squared length of both, (B, T)."""
+        added, squares = [], []
         for row, whole in self.ngrams(input_ids, attention_mask):
-            same = (row.unsqueeze(2) == row.unsqueeze(1)) & whole.unsqueeze(1)
-            count = same.sum(dim=2).to(self.idf.dtype).clamp(min=1.0)
-            value = (1.0 + count.log()) / count * self.idf[row] * whole.to(self.idf.dtype)
-            rows.append(row)
-            values.append(value)
-            squares.append(value.square() * count)
-        length = torch.cat(squares, dim=1).sum(dim=1, keepdim=True).clamp(min=1e-12).sqrt()
-        return torch.cat(rows, dim=1), torch.cat(values, dim=1) / length
+            value = self.idf[row] * whole.to(self.idf.dtype)
+            added.append(nn.functional.embedding(row, self.weight) * value.unsqueeze(-1))
+            squares.append(value.square())
+        return added, squares[0] + squares[1]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Branch scores (B, outputs) from int64 ids and mask of shape (B, T)."""
-        rows, values = self.features(input_ids, attention_mask)
-        return (nn.functional.embedding(rows, self.weight) * values.unsqueeze(-1)).sum(dim=1) + self.bias
+        (pieces, pairs), squares = self.added(input_ids, attention_mask)
+        text = self.text_mask(input_ids, attention_mask).to(pieces.dtype)
+        sums = block_sums(torch.cat([pieces + pairs, squares.unsqueeze(-1), text.unsqueeze(-1)], dim=2))
+        scores, length, tokens = sums[..., :-2], sums[..., -2:-1], sums[..., -1:]
+        scores = scores / length.clamp(min=1e-12).sqrt() + self.bias
+        # Blocks that only repeat the end of the one before are left out, whatever the window is padded to.
+        first = torch.zeros_like(tokens)
+        first[:, 0] = 1.0
+        scores = torch.where(tokens > STEP, scores, torch.where(first > 0, scores, _NO_BLOCK))
+        return scores.amax(dim=1)
+
+
+def block_sums(values: Tensor) -> Tensor:
+    """Sums over blocks of `BLOCK` tokens that begin every `STEP` tokens, (B, blocks, C), from (B, T, C)."""
+    padded = nn.functional.pad(values.transpose(1, 2), (0, BLOCK - 1))
+    return BLOCK * nn.functional.avg_pool1d(padded, BLOCK, STEP).transpose(1, 2)

@@ -1,13 +1,14 @@
-"""The stage after the encoder's training: fits the n-gram branch on the same windows, and the mixture on other records.
+"""The stage after the encoder's training: fits the n-gram branch on the same texts, and the mixture on other records.
 
 The branch is one logistic regression per output, over word pieces, their pairs and their spelling. The character n-grams
 of a word piece are a fixed property of it, so a weight on them is a weight on the piece: pieces that are spelt alike
 share what they learn ("vape", "vaping", "vaporizer"), and pieces that do not occur in training get a weight too. Folded
 into the table, this costs nothing in scoring. On out-of-distribution merchants it brings the branch from 0.725 to 0.797,
-the level of TF-IDF with character n-grams (`bench/README.md`).
+the level of TF-IDF with character n-grams (`docs/results/experiments.md`).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,68 +21,45 @@ from ...data.windows import WindowTokenizer
 from ..batching.window_table import LabelledWindows
 from ..settings import ModelSettings
 from .mixture import fit_mixture
-from .ngram_branch import NgramBranch
+from .ngram_branch import BLOCK, NgramBranch
 from .policy_model import PolicyModel
 
-# The branch is fitted in memory; of more records a random sample of this many is used.
-_MOST_RECORDS = 200_000
+MOST_TEXTS = 200_000
+"""The branch is fitted in memory: on the first so many texts."""
 _CHARACTERS = (3, 5)
 # Inverse regularisation of the logistic regressions.
-_STRENGTH = 100.0
+_STRENGTH = 30.0
+
+
+def block_tokenizer(path: Path, *, max_windows: int) -> WindowTokenizer:
+    """A tokenizer that cuts texts into overlapping blocks as long as those that the branch scores."""
+    return WindowTokenizer.from_file(
+        path, window_tokens=BLOCK, stride_tokens=BLOCK // 4, max_windows=max_windows
+    )
 
 
 def add_ngrams_and_mixture(
     model: PolicyModel,
     settings: ModelSettings,
-    train: LabelledWindows,
+    blocks: tuple[Sequence[Sequence[int]], LabelMatrix],
     validation: LabelledWindows,
     encoder_scores: np.ndarray,
     *,
     tokenizer: WindowTokenizer,
 ) -> None:
-    """Add to a trained `model` what its settings ask for besides the encoder: the n-gram branch and the mixture.
+    """Add the n-gram branch and the mixture to a trained `model`.
 
-    :param train: with the column of "some violation" where the model has a gate.
-    :param encoder_scores: the model's record scores (N, outputs) on the validation split before this stage.
-    """
-    branch = None
-    if settings.ngram_buckets:
-        branch = _fit_branch(settings, train, vocabulary=model.vocabulary, tokenizer=tokenizer)
-    ngrams = _branch_scores(branch, validation) if branch is not None else None
-    mixture = fit_mixture(encoder_scores, ngrams, validation.labels, gated=settings.gate)
-    device = model.head.weight.device
-    model.ngrams = branch.to(device) if branch is not None else None
-    model.mixture = mixture.to(device)
-
-
-def _fit_branch(
-    settings: ModelSettings, train: LabelledWindows, *, vocabulary: int, tokenizer: WindowTokenizer
-) -> NgramBranch:
-    """An n-gram branch fitted on the training windows, with one output per column of the labels.
-
-    :param vocabulary: number of token ids that the encoder knows.
+    :param blocks: short windows of the training texts with their labels.
+    :param encoder_scores: the model's record scores (N, K) on the validation split before this stage.
     """
     # The tokens of an empty text are those that every window has besides its text.
-    special = {tokenizer.pad_id, *tokenizer.encode("").windows[0].ids}
-    branch = NgramBranch(vocabulary, settings.ngram_buckets, train.labels.policies, sorted(special))
-    spellings = piece_spellings(tokenizer.pieces)[:vocabulary]
-    fit_ngrams(branch, *_window_labels(train), strength=_STRENGTH, spellings=spellings)
-    return branch
-
-
-def _window_labels(train: LabelledWindows) -> tuple[list[list[int]], LabelMatrix]:
-    """Windows with the labels of their record. It is unknown which window of a long record shows a violation, so the
-    positive cells of long records are masked."""
-    rows = np.arange(len(train.table))
-    if len(rows) > _MOST_RECORDS:
-        rows = np.sort(np.random.default_rng(0).choice(len(rows), _MOST_RECORDS, replace=False))
-    per_record = train.table.windows(rows.tolist())
-    counts = np.array([len(windows) for windows in per_record])
-    owner = np.repeat(np.arange(len(counts)), counts)
-    single = (counts == 1)[owner]
-    labels = train.labels[rows][owner]
-    mask = labels.mask & (single[:, None] | (labels.values < 0.5))
-    return [w for windows in per_record for w in windows], LabelMatrix(labels.values, mask)
+    special = sorted({tokenizer.pad_id, *tokenizer.encode("").windows[0].ids})
+    branch = NgramBranch(model.vocabulary, settings.ngram_buckets, blocks[1].policies, special)
+    spellings = piece_spellings(tokenizer.pieces)[: model.vocabulary]
+    fit_ngrams(branch, *blocks, strength=_STRENGTH, spellings=spellings)
+    mixture = fit_mixture(encoder_scores, _branch_scores(branch, validation), validation.labels)
+    device = model.head.weight.device
+    model.ngrams, model.mixture = branch.to(device), mixture.to(device)
 
 
 @torch.no_grad()
@@ -151,8 +129,8 @@ def _counts(branch: NgramBranch, windows: Sequence[Sequence[int]]) -> csr_matrix
 
 
 def _tf_idf(branch: NgramBranch, windows: Sequence[Sequence[int]]) -> csr_matrix:
-    """Feature rows (windows, rows), the same as `NgramBranch.features` gives; also sets the branch's idf."""
-    transformer = TfidfTransformer(sublinear_tf=True)
+    """Feature rows (windows, rows), as `NgramBranch` weighs the n-grams of a block; also sets the branch's idf."""
+    transformer = TfidfTransformer()
     features = transformer.fit_transform(_counts(branch, windows)).tocsr()
     branch.idf.copy_(torch.from_numpy(transformer.idf_))
     return features

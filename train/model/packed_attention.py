@@ -200,12 +200,23 @@ def pool_packed(hidden: Tensor, packed: Packed, how: str, pooler: Any = None) ->
     return (sums / counts.clamp(min=1.0).unsqueeze(1))[:n_documents]
 
 
+def unpack_hidden(hidden: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Hidden states of packed rows, (B, L, hidden), as padded documents (D, longest, hidden), and their mask."""
+    index, mask = _places(packed)
+    return hidden.flatten(0, 1)[index], mask.to(torch.int64)
+
+
 def unpacked(packed: Packed) -> tuple[Tensor, Tensor]:
     """The documents as padded windows, int64 ids and mask (D, longest), for parts that read whole windows."""
-    flat = packed.input_ids.flatten()
+    index, mask = _places(packed)
+    return torch.where(mask, packed.input_ids.flatten()[index], 0), mask.to(torch.int64)
+
+
+def _places(packed: Packed) -> tuple[Tensor, Tensor]:
+    """Where in the flattened rows the tokens of each document are, int64 (D, longest), and bool: whether there is one."""
+    flat = packed.documents.flatten()
     n_documents = len(packed.starts)
-    counts = torch.bincount(packed.documents.flatten(), minlength=n_documents)[:n_documents]
+    counts = torch.bincount(flat, minlength=n_documents)[:n_documents]
     place = torch.arange(packed.longest, device=flat.device)
-    mask = place.unsqueeze(0) < counts.unsqueeze(1)
     index = (packed.starts.unsqueeze(1) + place.unsqueeze(0)).clamp(max=len(flat) - 1)
-    return torch.where(mask, flat[index], 0), mask.to(torch.int64)
+    return index, place.unsqueeze(0) < counts.unsqueeze(1)

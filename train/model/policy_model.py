@@ -17,28 +17,22 @@ from .architectures import kept_head, lora_targets
 from .encoder import load_encoder
 from .mixture import Mixture
 from .ngram_branch import NgramBranch
-from .packed_attention import encode_packed, pool_packed, unpacked
+from .packed_attention import encode_packed, pool_packed, unpack_hidden, unpacked
 from .packing import Packed
 
 # Most cells are negative: starting near their share saves the first steps from learning it.
 _PRIOR_LOGIT = -2.0
-
-
-def n_outputs(settings: ModelSettings, n_policies: int) -> int:
-    """Columns of the head and of the n-gram branch: the policies, and "some violation" with a gate."""
-    return n_policies + settings.gate
-
-
-def is_mixed(settings: ModelSettings) -> bool:
-    """Whether a mixture is fitted after the encoder's training."""
-    return settings.gate or settings.ngram_buckets > 0
+# The gate starts open: it learns where to close.
+_OPEN_GATE = 2.0
+# Weight of what is no text in a softmax, as a logit: low enough to be nothing, finite in every precision.
+_NOTHING = -1e4
 
 
 class PolicyModel(nn.Module):
     """Window logits for every policy.
 
-    While the encoder trains, `mixture` is None and the model returns the head's scores; with a gate they have K + 1
-    columns, the last for "some violation". The mixture that is fitted afterwards turns them into K logits.
+    While the encoder trains, `mixture` is None and the model returns the head's scores. The mixture that is fitted
+    afterwards adds those of the n-gram branch.
 
     :param encoder: a transformers encoder, with or without a peft adapter.
     :param n_policies: K, the number of policies.
@@ -47,12 +41,16 @@ class PolicyModel(nn.Module):
     def __init__(self, encoder: nn.Module, settings: ModelSettings, n_policies: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.token_pooling = settings.token_pooling
+        self.token_pooling, self.sharpness = settings.token_pooling, settings.sharpness
         self.pooling = settings.window_pooling
         config: Any = encoder.config
         self.feature_norm = settings.feature_norm
         self.dropout = nn.Dropout(settings.head_dropout)
-        self.head = nn.Linear(config.hidden_size, n_outputs(settings, n_policies))
+        self.head = nn.Linear(config.hidden_size, n_policies)
+        self.gate = nn.Linear(config.hidden_size, 1) if settings.gate else None
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.constant_(self.gate.bias, _OPEN_GATE)
         self.window_scores = (
             nn.Linear(config.hidden_size, n_policies) if self.pooling == "attention" else None
         )
@@ -84,25 +82,52 @@ class PolicyModel(nn.Module):
         return (encoder.get_base_model() if hasattr(encoder, "peft_config") else encoder).pooler
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None) -> Tensor:
-        """The head's input, float32 (B, hidden): the pooled vector, scaled to `feature_norm` if that is set."""
-        pooled = self.pooled(input_ids, attention_mask, packed).float()
+        """The pooled vector of each window, float32 (B, hidden), scaled to `feature_norm` if that is set."""
+        return self.dropout(self._scaled(self.pooled(input_ids, attention_mask, packed)))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        """Vectors (..., hidden) as the head reads them, in float32."""
+        vectors = vectors.float()
         if self.feature_norm:
-            pooled = self.feature_norm * nn.functional.normalize(pooled, dim=1)
-        return self.dropout(pooled)
+            vectors = self.feature_norm * nn.functional.normalize(vectors, dim=-1)
+        return vectors
+
+    def token_scores(
+        self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """With softmax pooling: the score of each token for each policy, float32 (B, T, K), and its weight in the window's
+        score, of the same shape; over the tokens of a window the weights of a policy sum to 1."""
+        if packed is None:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        else:
+            hidden, attention_mask = unpack_hidden(encode_packed(self.encoder, packed), packed)
+        features = self.dropout(self._scaled(hidden))
+        scores = self.head(features)
+        if self.gate is not None:
+            opening = self.gate(features)
+            # Spelt out: exporters turn logsigmoid into log(sigmoid), which is minus infinity far below zero.
+            scores = scores + opening.clamp(max=0.0) - torch.log1p(torch.exp(-opening.abs()))
+        text = inner_tokens(attention_mask).unsqueeze(-1)
+        weights = (self.sharpness * scores).masked_fill(~text, _NOTHING).softmax(dim=1)
+        return scores, weights
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, packed: Packed | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Window logits (B, K) in float32; with attention pooling also the window scores (B, K).
+        """Window logits (B, K) in float32; with attention pooling of windows also the window scores (B, K).
 
         :param packed: packed windows; the other two arguments are ignored then, and B is the number of documents.
         """
-        pooled = self.features(input_ids, attention_mask, packed)
-        logits = self.head(pooled)
-        if self.mixture is not None:
+        pooled = None
+        if self.token_pooling == "softmax":
+            scores, weights = self.token_scores(input_ids, attention_mask, packed)
+            logits = (scores * weights).sum(dim=1)
+        else:
+            pooled = self.features(input_ids, attention_mask, packed)
+            logits = self.head(pooled)
+        if self.mixture is not None and self.ngrams is not None:
             windows = (input_ids, attention_mask) if packed is None else unpacked(packed)
-            ngrams = None if self.ngrams is None else self.ngrams(*windows)
-            logits = self.mixture(logits, ngrams)
+            logits = self.mixture(logits, self.ngrams(*windows))
         if self.window_scores is None:
             return logits
         return logits, self.window_scores(pooled)
@@ -114,8 +139,18 @@ class PolicyModel(nn.Module):
         return int(config.vocab_size)
 
     def own_parameters(self) -> dict[str, Tensor]:
-        """Everything outside the encoder: head, window scores, n-gram branch, mixture."""
+        """Everything outside the encoder: head, gate, window scores, n-gram branch, mixture."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+
+
+def inner_tokens(attention_mask: Tensor) -> Tensor:
+    """Bool (B, T): the tokens of a window between its first and its last, which are special ones; all of a window that
+    has no others."""
+    mask = attention_mask > 0
+    following = nn.functional.pad(mask, (0, 1))[:, 1:]
+    preceding = nn.functional.pad(mask, (1, 0))[:, :-1]
+    inner = mask & following & preceding
+    return inner | (mask & ~inner.any(dim=1, keepdim=True))
 
 
 def pool_windows(output: Tensor | tuple[Tensor, Tensor], record_of_window: Tensor, n_records: int) -> Tensor:
@@ -179,9 +214,8 @@ def build_model(
             unused.requires_grad_(False)  # processes would wait for a gradient that never comes
     result = PolicyModel(encoder, model, n_policies)
     if complete and model.ngram_buckets:
-        result.ngrams = NgramBranch(result.vocabulary, model.ngram_buckets, n_outputs(model, n_policies))
-    if complete and is_mixed(model):
-        result.mixture = Mixture(gated=model.gate)
+        result.ngrams = NgramBranch(result.vocabulary, model.ngram_buckets, n_policies)
+        result.mixture = Mixture()
     return result
 
 
@@ -206,11 +240,8 @@ def start_from_descriptions(model: PolicyModel, descriptions: Sequence[Sequence[
     ]
     features = nn.functional.normalize(torch.cat(rows), dim=1)
     centred = nn.functional.normalize(features - features.mean(dim=0), dim=1)
-    # The gate's row has no description: it starts from zero, at even odds.
-    model.head.weight.zero_()
-    model.head.bias.zero_()
-    model.head.weight[: len(descriptions)] = centred
-    model.head.bias[: len(descriptions)] = _PRIOR_LOGIT
+    model.head.weight.copy_(centred)
+    model.head.bias.fill_(_PRIOR_LOGIT)
     model.train(was_training)
 
 

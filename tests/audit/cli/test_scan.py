@@ -42,7 +42,7 @@ def tiny(
     config.write_text(
         f"""
 name: tiny
-model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, gate: true}}
+model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, ngram_buckets: 256, token_pooling: softmax, gate: true}}
 lora: {{rank: 4}}
 optim: {{epochs: 4, learning_rate: 0.01, batch_records: 4, batch_tokens: 256}}
 loop: {{threads: 1}}

@@ -73,12 +73,19 @@ def test_epochs_differ_and_seeds_differ() -> None:
 
 def test_an_epoch_takes_one_alternative_of_a_group_and_the_next_epoch_the_next() -> None:
     table = FakeTable([[length] for length in range(2, 8)])
-    plan = StepPlan(table, budget=64, most=4, alternatives=[(0,), (1, 2), (3, 4, 5)])
+    plan = StepPlan(table, budget=64, most=4, alternatives=[[[0]], [[1], [2]], [[3], [4], [5]]])
     taken = [sorted(row for step in plan.steps(e) for batch in step for row in batch) for e in range(6)]
     assert all(len(rows) == 3 and rows[0] == 0 for rows in taken)
     assert sorted({rows[1] for rows in taken}) == [1, 2]
     assert sorted({rows[2] for rows in taken}) == [3, 4, 5]
     assert taken[0] != taken[1]
+
+
+def test_an_alternative_may_be_several_rows() -> None:
+    table = FakeTable([[length] for length in range(2, 8)])
+    plan = StepPlan(table, budget=64, most=4, alternatives=[[[0, 1], [2]], [[3, 4, 5]]])
+    taken = [sorted(row for step in plan.steps(e) for batch in step for row in batch) for e in range(2)]
+    assert taken == [[0, 1, 3, 4, 5], [2, 3, 4, 5]]
 
 
 def test_collate_groups_similar_lengths_and_keeps_the_owner() -> None:

@@ -81,9 +81,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def model_of(base: Path, lora: bool = True, **changes: Any) -> PolicyModel:
     """A model without dropout whose adapter is not zero."""
     torch.manual_seed(2)
-    chosen = ModelSettings(
-        base=str(base), window_tokens=64, stride_tokens=8, head_dropout=0.0, **({"gate": True} | changes)
-    )
+    chosen = ModelSettings(base=str(base), window_tokens=64, stride_tokens=8, head_dropout=0.0, **changes)
     model = build_model(chosen, LoraSettings(enabled=lora, rank=2), n_policies=3)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -92,10 +90,10 @@ def model_of(base: Path, lora: bool = True, **changes: Any) -> PolicyModel:
 
 
 def with_mixture(model: PolicyModel) -> PolicyModel:
-    """The same with an n-gram branch and a gated mixture, as after training."""
-    model.ngrams = NgramBranch(VOCABULARY, 64, 4, special_ids=[0])
+    """The same with an n-gram branch and a mixture, as after training."""
+    model.ngrams = NgramBranch(VOCABULARY, 64, 3, special_ids=[0])
     torch.nn.init.normal_(model.ngrams.weight)
-    model.mixture = Mixture(gated=True)
+    model.mixture = Mixture()
     return model
 
 
@@ -127,7 +125,7 @@ def assert_alike(
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("pooling", ["softmax", "mean", "cls", "max"])
 @pytest.mark.parametrize("lora", [True, False])
 def test_packed_and_padded_give_equal_losses_and_gradients(
     bases: dict[str, Path], name: str, pooling: str, lora: bool

@@ -18,8 +18,9 @@ from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.train.batching import batches
 from merchantguard.train.batching.batches import StepPlan
-from merchantguard.train.batching.shards import shard_paths, shard_records, stream_labelled
-from merchantguard.train.batching.split_tables import labelled_windows
+from merchantguard.train.batching.localize import TrainingText
+from merchantguard.train.batching.shards import shard_paths, shard_records
+from merchantguard.train.batching.training_table import training_table
 from merchantguard.train.fitting.trainer import Trainer
 
 
@@ -45,7 +46,7 @@ def tokenizer_of(base: Path) -> WindowTokenizer:
     )
 
 
-def test_streamed_tables_equal_tables_from_memory(
+def test_a_table_of_shards_is_mapped_and_opened_again_as_it_was(
     shards: Path, tiny_base: Path, taxonomy_file: Path, tmp_path: Path
 ) -> None:
     taxonomy, tokenizer = load_taxonomy(taxonomy_file), tokenizer_of(tiny_base)
@@ -53,16 +54,13 @@ def test_streamed_tables_equal_tables_from_memory(
     records = read_records(paths, taxonomy, strict=True).records
     assert len(records) == 120
     stream = shard_records(paths, taxonomy, [], rejects=tmp_path / "rejects.jsonl")
-    streamed = stream_labelled(stream, taxonomy, tokenizer, tmp_path / "streamed", gate=True)
-    plain = labelled_windows(records, taxonomy, tokenizer, tmp_path / "plain", gate=True)
+    streamed = training_table([], map(TrainingText, stream), taxonomy, tokenizer, tmp_path / "table")
     assert isinstance(streamed.labels.values.base, np.memmap)
-    np.testing.assert_array_equal(streamed.labels.values, plain.labels.values)
-    np.testing.assert_array_equal(streamed.labels.mask, plain.labels.mask)
-    for name in ("longest", "n_windows", "tokens"):
-        np.testing.assert_array_equal(getattr(streamed.table, name), getattr(plain.table, name))
-    rows = list(range(120))
-    assert streamed.table.windows(rows) == plain.table.windows(rows)
-    plans = [StepPlan(each.table, budget=256, most=4) for each in (streamed, plain)]
+    assert streamed.texts is not None
+    assert sorted(set(streamed.texts.tolist())) == list(range(120))
+    again = training_table([], iter(()), taxonomy, tokenizer, tmp_path / "table")
+    np.testing.assert_array_equal(streamed.labels.values, again.labels.values)
+    plans = [StepPlan(each.table, budget=256, most=4) for each in (streamed, again)]
     assert list(plans[0].steps(1)) == list(plans[1].steps(1))
 
 
@@ -99,12 +97,13 @@ def test_long_epochs_are_planned_in_blocks_and_hold_every_record_once(
 ) -> None:
     taxonomy = load_taxonomy(taxonomy_file)
     stream = shard_records(shard_paths([str(shards)]), taxonomy, [], rejects=tmp_path / "r.jsonl")
-    data = stream_labelled(stream, taxonomy, tokenizer_of(tiny_base), tmp_path / "t", gate=False)
+    texts = map(TrainingText, stream)
+    data = training_table([], texts, taxonomy, tokenizer_of(tiny_base), tmp_path / "t")
     whole = list(StepPlan(data.table, budget=256, most=4).steps(0))
     monkeypatch.setattr(batches, "_BLOCK", 32)
     plan = StepPlan(data.table, budget=256, most=4, per_step=2)
     steps = list(plan.steps(0))
-    assert sorted(r for step in steps for batch in step for r in batch) == list(range(120))
+    assert sorted(r for step in steps for batch in step for r in batch) == list(range(len(data.table)))
     assert steps == list(plan.steps(0)) != list(plan.steps(1))
     assert steps != whole
 
@@ -128,6 +127,7 @@ def test_a_run_over_shards_stopped_in_mid_epoch_continues_and_tokenises_nothing_
             f"model.base={tiny_base}",
             "model.window_tokens=24",
             "model.stride_tokens=6",
+            "model.token_pooling=softmax",
             "model.gate=true",
         ),
         *("model.ngram_buckets=64", "optim.epochs=1", "optim.learning_rate=0.01", "optim.batch_records=4"),

@@ -53,7 +53,7 @@ def arguments(
     config = folder / "tiny.yaml"
     config.write_text(
         f"""
-model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, gate: true, head_dropout: 0.0}}
+model: {{base: {tiny_base}, window_tokens: 24, stride_tokens: 6, token_pooling: softmax, gate: true, head_dropout: 0.0}}
 lora: {{rank: 4}}
 optim: {{epochs: 3, learning_rate: 0.005, batch_records: 4, batch_tokens: 256, ema: 0.9}}
 loop: {{trackers: [], checkpoint_every: 1, threads: 1}}

@@ -17,9 +17,7 @@ from merchantguard.train.search.search import Search, Trial
 from merchantguard.train.search.space import load_space, with_values
 from merchantguard.train.settings import Settings, build_settings, load_settings
 
-SPACE = (
-    "{lora.rank: [2, 4], optim.learning_rate: {low: 1e-3, high: 0.03, log: true}, model.gate: [true, false]}"
-)
+SPACE = "{lora.rank: [2, 4], optim.learning_rate: {low: 1e-3, high: 0.03, log: true}, model.describe_head: [true, false]}"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def faked(monkeypatch: pytest.MonkeyPatch, *, stop_at: int | None = None) -> lis
         if len(tried) == stop_at:
             raise KeyboardInterrupt
         tried.append(settings)
-        if settings.lora.rank == 4 and settings.model.gate:
+        if settings.lora.rank == 4 and settings.model.describe_head:
             raise RunError("training diverged")
         return 1.0 - abs(settings.optim.learning_rate - 0.01)
 
@@ -101,7 +99,7 @@ def test_when_every_trial_fails_the_reasons_are_given(
     settings: Settings, data: SplitRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faked(monkeypatch)
-    space = load_space("{lora.rank: [4], model.gate: [true]}", settings)
+    space = load_space("{lora.rank: [4], model.describe_head: [true]}", settings)
     with pytest.raises(RunError, match="training diverged"):
         Search(settings, data, space, tmp_path).run(2, on_trial=lambda trial: None)
 

@@ -1,0 +1,1 @@
+"""Everyday texts: the ordinary world, and listing lines and pages among it."""

@@ -1,0 +1,1 @@
+"""Ordinary texts that are only calibrated and certified with."""
