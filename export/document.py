@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core.files import sha256_file
 from ..data.cleaning.text import CLEANING_VERSION
 from ..data.taxonomy import Taxonomy
@@ -91,6 +93,7 @@ class BundleDocument:
             "stride_tokens": run.settings.model.stride_tokens,
             "max_windows": run.settings.model.max_windows,
             "pooling": run.settings.model.window_pooling,
+            "languages": list(run.settings.model.languages),
             "base": run.base.to_json() | {"name": public_name(run.base.name)},
             "data_hash": run.data_hash,
             "metrics": {name: value for name, value in measured.items() if name not in _KEPT_BY_THE_RUN},
@@ -109,23 +112,33 @@ class BundleDocument:
 
 
 def decision_fields(taxonomy: Taxonomy, rule: DecisionRule) -> dict[str, Any]:
-    """The fields that say how logits become decisions: `policies` and, where there is such a limit, `any_violation`."""
+    """The fields that say how logits become decisions.
+
+    `policies`, `prevalence` (null where probabilities are not shifted), `any_violation`, and `pooled_block`, the
+    certificate that policies share, null where none does.
+    """
     by_policy = {threshold.policy: threshold.to_json() for threshold in rule.thresholds}
-    scale, bias = rule.calibration.scale.tolist(), rule.calibration.bias.tolist()
+    calibration = rule.calibration
+    length = np.broadcast_to(calibration.length, calibration.scale.shape).tolist()
+    scale, bias = calibration.scale.tolist(), calibration.bias.tolist()
     policies = [
         {
             "id": policy.id,
             "title": policy.title,
             "severity": policy.severity,
-            "calibration": {"scale": scale[row], "bias": bias[row]},
+            "calibration": {"scale": scale[row], "bias": bias[row], "length": length[row]},
             "thresholds": {key: by_policy[policy.id][key] for key in _THRESHOLD_FIELDS},
         }
         for row, policy in enumerate(taxonomy.policies)
     ]
-    if rule.any_review is None:
-        return {"policies": policies}
-    limit = {"review": rule.any_review.threshold, "review_certificate": asdict(rule.any_review)}
-    return {"policies": policies, "any_violation": limit}
+    limit = {"review": 0.0} if rule.any_review is None else {"review": rule.any_review.threshold}
+    certificate = {} if rule.any_review is None else {"review_certificate": asdict(rule.any_review)}
+    return {
+        "policies": policies,
+        "prevalence": None if calibration.prevalence is None else asdict(calibration.prevalence),
+        "any_violation": {**asdict(calibration.any_violation), **limit, **certificate},
+        "pooled_block": None if rule.pooled is None else asdict(rule.pooled),
+    }
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

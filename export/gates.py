@@ -140,6 +140,7 @@ def _exact_predictions(run: LoadedRun, bundle: Bundle) -> Predictions:
         domains=tuple(each for part in parts for each in part.domains),
         slices={},
         texts=texts,
+        windows=np.concatenate([part.windows for part in parts]),
     )
 
 
@@ -163,14 +164,16 @@ def _compare(held_out: Predictions, logits: Floats, *, exact: Bundle, reduced: B
     :param logits: (N, K) in reduced precision.
     """
     precision = [macro_average_precision(each, held_out.labels) for each in (logits, held_out.logits)]
-    expected = [exact.decide(row) for row in held_out.logits]
-    found = [reduced.decide(row) for row in logits]
+    windows = held_out.windows.tolist()
+    expected = [exact.decide(*row) for row in zip(held_out.logits, windows, strict=True)]
+    found = [reduced.decide(*row) for row in zip(logits, windows, strict=True)]
+    pairs = list(zip(expected, found, strict=True))
     equal = [
-        left == right
-        for (_, decisions), (_, others) in zip(expected, found, strict=True)
-        for left, right in zip(decisions, others, strict=True)
+        decision == other
+        for left, right in pairs
+        for decision, other in zip(left.decisions, right.decisions, strict=True)
     ]
-    apart = [float(np.abs(left[0] - right[0]).max()) for left, right in zip(expected, found, strict=True)]
+    apart = [float(np.abs(left.probabilities - right.probabilities).max()) for left, right in pairs]
     return Gate(
         records=len(held_out),
         macro_average_precision=precision[0],

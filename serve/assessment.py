@@ -1,11 +1,12 @@
 """What the scorer returns for one text."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.decisions import Decision, any_violation
+from ..core.decisions import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Finding:
     """One policy whose probability reached its review or block threshold.
 
     `spans` are the passages that carry the finding, best first; `windows` are the character ranges of the
-    caller's text that the model read as one piece and that show the policy on their own, best first.
+    caller's text that the model read as one piece and that show the policy on their own, best first. `certificate` of a
+    block: "policy", the precision of this policy's blocks is certified; "pooled", that of several policies together.
     """
 
     policy: str
@@ -30,6 +32,7 @@ class Finding:
     decision: Decision
     spans: tuple[Span, ...] = ()
     windows: tuple[tuple[int, int], ...] = ()
+    certificate: Literal["policy", "pooled"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,23 +40,24 @@ class Assessment:
     """The decision on one text with everything that led to it.
 
     :param probabilities: float32 (K,), one per policy in the bundle's order.
+    :param any_violation: calibrated probability that some policy is violated, a float32 as it is compared with its limit:
+        what a queue is ranked by.
     :param findings: by probability, the highest first.
     :param windows: how many windows the model read.
     :param truncated: whether the text goes on after the last of them.
     :param bundle: `name@version`.
     :param cleared_early: the first stage of a cascade cleared the text and the model never read it; its
         probabilities are NaN.
+    :param warnings: what to know before trusting the decision: "language", the model does not read the text, which is
+        therefore never clear nor blocked; "thin page", it has too few words to judge; "truncated".
     """
 
     decision: Decision
     probabilities: NDArray[np.float32]
+    any_violation: float
     findings: tuple[Finding, ...]
     windows: int
     truncated: bool
     bundle: str
     cleared_early: bool = False
-
-    @property
-    def any_violation(self) -> float:
-        """Probability that some policy is violated, were they independent: what a queue is ranked by."""
-        return float(np.float32(any_violation(self.probabilities)))
+    warnings: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..core.decisions import AnyCalibration, Prevalence
 from ..core.errors import BundleError
 from ..core.files import sha256_file
 from ..data.cleaning.text import CLEANING_VERSION
@@ -17,10 +18,13 @@ from .bundle import (
     MODEL,
     POOLINGS,
     PRECISIONS,
+    SCOPES,
     TOKENIZER,
+    AnyViolation,
     Bundle,
     BundlePolicy,
     CascadeStage,
+    Scope,
     Variant,
     document_digest,
 )
@@ -153,13 +157,27 @@ def parse_document(content: Any, folder: Path) -> Bundle:
         stride_tokens=stride,
         max_windows=max_windows,
         pooling=pooling,
-        any_review=_any_review(fields),
+        any_violation=_any_violation(fields),
+        prevalence=_prevalence(fields),
         variants=_variants(fields, policies),
         cascade=_cascade(fields),
         files=_files(fields),
         digest=_digest(fields, content),
         document=content,
+        languages=_languages(fields),
     )
+
+
+def _languages(fields: _Fields) -> tuple[str, ...]:
+    """The languages that the model reads; older bundles state none."""
+    if not fields.has("languages"):
+        return ()
+    listed = fields.get("languages")
+    if not isinstance(listed, list) or not all(
+        isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}", code) for code in listed
+    ):
+        fields.fail("languages must list ISO 639 codes such as en")
+    return tuple(listed)
 
 
 def _digest(fields: _Fields, content: dict[str, Any]) -> str:
@@ -173,14 +191,45 @@ def _digest(fields: _Fields, content: dict[str, Any]) -> str:
     return digest
 
 
-def _any_review(fields: _Fields) -> float:
-    """The probability of any violation below which nothing goes to review; 0 where the bundle sets none."""
+def _any_violation(fields: _Fields) -> AnyViolation:
+    """How any violation is calibrated and from where it goes to review; nothing is changed where the bundle is silent."""
     if not fields.has("any_violation"):
-        return 0.0
-    limit = fields.inner("any_violation").number("review")
+        return AnyViolation()
+    some = fields.inner("any_violation")
+    limit = some.number("review")
     if not 0 <= limit <= 1:
         fields.fail(f"any_violation: review is {limit}; it must lie between 0 and 1")
-    return limit
+    if not any(map(some.has, ("scale", "bias", "length"))):
+        return AnyViolation(limit)
+    calibration = AnyCalibration(_positive(some, "scale"), some.number("bias"), _length(some))
+    return AnyViolation(limit, calibration)
+
+
+def _positive(fields: _Fields, key: str) -> float:
+    value = fields.number(key)
+    if value <= 0:
+        fields.fail(f"{key} is {value}; it must be positive")
+    return value
+
+
+def _length(fields: _Fields) -> float:
+    """What more windows take from the log odds; 0 in an older bundle, which does not state it."""
+    value = fields.number("length") if fields.has("length") else 0.0
+    if value < 0:
+        fields.fail(f"length is {value}; it must not be negative")
+    return value
+
+
+def _prevalence(fields: _Fields) -> Prevalence | None:
+    """What the probabilities are stated for; None where the bundle does not state it."""
+    if not fields.has("prevalence") or fields.get("prevalence") is None:
+        return None
+    found = fields.inner("prevalence")
+    stated, calibration = found.number("stated"), found.number("calibration")
+    for name, value in (("stated", stated), ("calibration", calibration)):
+        if not 0 < value < 1:
+            found.fail(f"{name} is {value}; it must lie between 0 and 1")
+    return Prevalence(stated, calibration)
 
 
 def _variants(fields: _Fields, policies: tuple[BundlePolicy, ...]) -> tuple[Variant, ...]:
@@ -232,7 +281,8 @@ def _variant(fields: _Fields, policies: tuple[BundlePolicy, ...]) -> Variant:
         engine=engine,
         precision=precision,
         policies=own,
-        any_review=_any_review(fields) if fields.has("any_violation") else None,
+        any_violation=_any_violation(fields) if fields.has("any_violation") else None,
+        prevalence=_prevalence(fields),
     )
 
 
@@ -252,17 +302,28 @@ def _policy(fields: _Fields) -> BundlePolicy:
     review = thresholds.number("review")
     if not 0 <= review <= 1 or (block is not None and not review <= block <= 1):
         thresholds.fail(f"needs 0 <= review <= block <= 1, has review {review} and block {block}")
-    if (scale := calibration.number("scale")) <= 0:
-        calibration.fail(f"scale is {scale}; it must be positive")
     return BundlePolicy(
         id=fields.string("id"),
         title=fields.string("title"),
         severity=fields.string("severity"),
-        scale=scale,
+        scale=_positive(calibration, "scale"),
         bias=calibration.number("bias"),
         review=review,
         block=block,
+        length=_length(calibration),
+        block_scope=None if block is None else _scope(thresholds),
     )
+
+
+def _scope(thresholds: _Fields) -> Scope:
+    """What the certificate of a block threshold is about: the policy alone, unless it says otherwise."""
+    if not thresholds.has("block_certificate"):
+        return "policy"
+    certificate = thresholds.inner("block_certificate")
+    scope = certificate.string("scope") if certificate.has("scope") else "policy"
+    if scope not in SCOPES:
+        certificate.fail(f"scope is {scope!r}; known: {', '.join(SCOPES)}")
+    return "pooled" if scope == "pooled" else "policy"
 
 
 def _files(fields: _Fields) -> dict[str, str]:

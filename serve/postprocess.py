@@ -14,17 +14,20 @@ from .engine.onnx_model import Floats
 from .evidence import EvidenceOptions
 from .preprocess import EncodedText, TextOutputs
 from .spans import Carrying, RunWindows, SpanFinder, Spans
+from .warnings import finding_decision, text_decision, text_warnings
 
 _WINDOWS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """A text with its probabilities (K,) and the decision on each policy."""
+    """A text with its probabilities, (K,) and of any violation, the decision on each policy, and warnings about it."""
 
     outputs: TextOutputs
     probabilities: Floats
+    any_violation: float
     decisions: list[Decision]
+    warnings: tuple[str, ...]
 
     @property
     def found(self) -> list[int]:
@@ -42,7 +45,10 @@ class Postprocessor:
 
     def score(self, outputs: TextOutputs) -> ScoredText:
         """Probabilities of a text and the decision on each policy."""
-        return ScoredText(outputs, *self._bundle.decide(outputs.pooled))
+        found = self._bundle.decide(outputs.pooled, len(outputs.logits))
+        warnings = text_warnings(outputs.encoded, self._bundle.languages)
+        decisions = [finding_decision(decision, warnings) for decision in found.decisions]
+        return ScoredText(outputs, found.probabilities, float(found.any_violation), decisions, warnings)
 
     def needs_model(self, scored: ScoredText) -> bool:
         """Whether `assess` runs the model again: it does where a finding's evidence has to be searched for."""
@@ -69,23 +75,31 @@ class Postprocessor:
         return Assessment(
             decision="clear",
             probabilities=unknown,
+            any_violation=float("nan"),
             findings=(),
             windows=len(encoded.windows.windows),
             truncated=encoded.windows.truncated,
             bundle=self._bundle.label,
             cleared_early=True,
+            warnings=text_warnings(encoded, self._bundle.languages),
         )
 
     def _assessment(self, scored: ScoredText, carrying: Carrying, spans: Spans) -> Assessment:
         encoded = scored.outputs.encoded
         return Assessment(
-            decision=rules.strictest(scored.decisions),
+            decision=text_decision(rules.strictest(scored.decisions), scored.warnings),
             probabilities=scored.probabilities,
+            any_violation=scored.any_violation,
             findings=tuple(
                 Finding(
                     policy=self._bundle.policies[policy].id,
                     probability=float(scored.probabilities[policy]),
                     decision=scored.decisions[policy],
+                    certificate=(
+                        self._bundle.policies[policy].block_scope
+                        if scored.decisions[policy] == "block"
+                        else None
+                    ),
                     spans=spans.get(policy, ()),
                     windows=_window_ranges(encoded, carrying[policy]),
                 )
@@ -94,13 +108,14 @@ class Postprocessor:
             windows=len(encoded.windows.windows),
             truncated=encoded.windows.truncated,
             bundle=self._bundle.label,
+            warnings=scored.warnings,
         )
 
     def _carrying(self, scored: ScoredText, policy: int) -> list[int]:
         """The best window for a policy, and the next ones that pass its review threshold on their own."""
         logits, review = scored.outputs.logits, self._bundle.policies[policy].review
         order = _best_windows(logits, policy)
-        alone = rules.calibrate(logits, *self._bundle.calibration)[:, policy]
+        alone = self._bundle.calibration.apply(logits)[:, policy]
         return [row for row in order if row == order[0] or alone[row] >= review]
 
 

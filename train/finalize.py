@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.files import sha256_file, write_json, write_text
-from ..data.shipped import phrase_records
+from ..data.behaviour import Behaviour
+from ..data.shipped import collection_records
 from ..data.taxonomy import Taxonomy
 from .batching.dataset import SplitRecords
 from .batching.shards import shard_paths
-from .calibration.platt_scaling import fit_calibration
-from .calibration.thresholds import fit_any_review, fit_thresholds
+from .calibration.thresholds import Targets
+from .evaluation.behaviour import run_behaviour
 from .evaluation.decision_rule import DecisionRule
 from .evaluation.evaluate import evaluate
 from .evaluation.figures import Evaluation
@@ -17,7 +18,7 @@ from .evaluation.predictions import Predictions
 from .fitting.fit import TrainingResult
 from .report.card import RunCard, run_card
 from .report.report import RunReport, write_report
-from .run import CARD, METRICS, REPORT, Provenance, predictions_file, write_rule
+from .run import BEHAVIOUR, CARD, METRICS, Provenance, REPORT, load_run, predictions_file, write_rule
 from .settings import Settings, ThresholdSettings
 
 
@@ -31,6 +32,7 @@ class FinalizedRun:
     provenance: Provenance
     rule: DecisionRule
     evaluation: Evaluation
+    behaviour: Behaviour | None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -62,15 +64,25 @@ def finalize(
     evaluations = {
         split: evaluate(result.predictions[split], rule, data.taxonomy) for split in ("validation", "test")
     }
-    run = FinalizedRun(result, settings, data, provenance, rule, evaluations["test"])
+    behaviour = _behaviour(settings, folder)
+    run = FinalizedRun(result, settings, data, provenance, rule, evaluations["test"], behaviour)
     write_text(folder / CARD, _card(run))
     write_report(folder / REPORT, _report(run))
     write_json(folder / METRICS, {split: each.to_json() for split, each in evaluations.items()})
 
 
+def _behaviour(settings: Settings, folder: Path) -> Behaviour | None:
+    """The behaviour tests of the run that is about to be finished, also written to its folder."""
+    if settings.data.behaviour is None:
+        return None
+    behaviour = run_behaviour(load_run(folder), settings.data.behaviour)
+    write_json(folder / BEHAVIOUR, behaviour.to_json())
+    return behaviour
+
+
 def _card(run: FinalizedRun) -> str:
     shards = map(str, shard_paths(run.settings.data.shards))
-    phrases = phrase_records(run.settings.data.phrasebook, run.data.taxonomy)
+    phrases = collection_records(run.settings.data.phrasebook, "phrasebook", run.data.taxonomy)
     card = RunCard(
         name=run.settings.name,
         taxonomy=run.data.taxonomy,
@@ -83,6 +95,8 @@ def _card(run: FinalizedRun) -> str:
         training=run.result.facts.to_json() | {"phrasebook texts, used for training only": len(phrases)},
         max_windows=run.settings.model.max_windows,
         limits=run.limits,
+        behaviour=run.behaviour,
+        languages=run.settings.model.languages,
     )
     return run_card(card)
 
@@ -99,27 +113,10 @@ def _report(run: FinalizedRun) -> RunReport:
         environment=run.provenance.environment.to_json(),
         data={"all splits": run.data.data_hash(), **run.data.files},
         limits=run.limits,
+        behaviour=run.behaviour,
     )
 
 
 def certify(predictions: Predictions, targets: ThresholdSettings, taxonomy: Taxonomy) -> DecisionRule:
     """Calibration and certified thresholds from predictions of the calibration split."""
-    calibration = fit_calibration(predictions.logits, predictions.labels)
-    probabilities = calibration.apply(predictions.logits)
-    thresholds = fit_thresholds(
-        probabilities,
-        predictions.labels,
-        taxonomy.ids,
-        clusters=predictions.domains,
-        precision_target=targets.precision_target,
-        recall_target=targets.recall_target,
-        confidence=targets.confidence,
-    )
-    any_review = fit_any_review(
-        probabilities,
-        predictions.labels,
-        clusters=predictions.domains,
-        recall_target=targets.recall_target,
-        confidence=targets.confidence,
-    )
-    return DecisionRule(calibration, thresholds, any_review)
+    return DecisionRule.fit(predictions, Targets(**targets.model_dump()), taxonomy.ids)

@@ -13,17 +13,19 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 
+from ..core.decisions import Calibration
 from ..core.errors import RunError
 from ..core.files import read_json, write_json
+from ..data.language import ENGLISH
 from ..data.records.record import Record, label_matrix
 from ..data.taxonomy import Taxonomy
 from .batching.window_table import build_window_table, window_tokenizer
-from .calibration.platt_scaling import Calibration
-from .calibration.thresholds import thresholds_from_json, thresholds_to_json
+from .calibration.thresholds import Thresholds
 from .evaluation.breakdown import length_band
 from .evaluation.decision_rule import DecisionRule
 from .evaluation.predictions import Predictions
 from .fitting.predict import predict_logits
+from .languages import tell_languages
 from .model.encoder import Base
 from .model.policy_model import (
     PolicyModel,
@@ -46,6 +48,7 @@ SPLIT_MANIFEST = "splits.json"
 CALIBRATION = "calibration.json"
 THRESHOLDS = "thresholds.json"
 METRICS = "metrics.json"
+BEHAVIOUR = "behaviour.json"
 LOG = "log.jsonl"
 REPORT = "report.html"
 CARD = "README.md"
@@ -171,7 +174,8 @@ def write_rule(rule: DecisionRule, folder: Path) -> None:
     if rule.any_review is None:
         raise ValueError("a run needs a review threshold of any violation")
     write_json(folder / CALIBRATION, rule.calibration.to_json())
-    write_json(folder / THRESHOLDS, thresholds_to_json(rule.thresholds, rule.any_review))
+    thresholds = Thresholds(tuple(rule.thresholds), rule.any_review, rule.pooled)
+    write_json(folder / THRESHOLDS, thresholds.to_json())
 
 
 def read_rule(folder: Path) -> DecisionRule:
@@ -179,8 +183,9 @@ def read_rule(folder: Path) -> DecisionRule:
 
     :raises RunError: if they cannot be read.
     """
-    thresholds, any_review = thresholds_from_json(read_json(folder / THRESHOLDS))
-    return DecisionRule(Calibration.from_json(read_json(folder / CALIBRATION)), thresholds, any_review)
+    found = Thresholds.from_json(read_json(folder / THRESHOLDS))
+    calibration = Calibration.from_json(read_json(folder / CALIBRATION))
+    return DecisionRule(calibration, found.policies, found.any_review, found.pooled)
 
 
 def save_model(model: PolicyModel, folder: Path) -> None:
@@ -266,6 +271,9 @@ def record_predictions(
         values = tuple(str(_field(record, name) or "") for record in records)
         if any(values):
             slices[name] = values
+    languages = tell_languages([record.text for record in records])
+    if set(languages) - {ENGLISH, ""}:
+        slices["language"] = languages
     slices["windows"] = tuple("one window" if count == 1 else "several windows" for count in windows)
     return Predictions(
         ids=tuple(r.id for r in records),
@@ -274,6 +282,7 @@ def record_predictions(
         domains=tuple(r.domain or r.id for r in records),
         slices=slices,
         texts=tuple(r.text for r in records),
+        windows=np.asarray(windows, dtype=np.int64),
     )
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from merchantguard.core.decisions import Calibration
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
-from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
 from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.predictions import Predictions

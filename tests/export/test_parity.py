@@ -19,7 +19,7 @@ class Fixed:
     def __init__(self, probability: float, decision: str = "clear") -> None:
         findings = () if decision == "clear" else (Finding("alpha", probability, decision),)  # type: ignore[arg-type]
         probabilities = np.array([probability], dtype=np.float32)
-        self.assessment = Assessment(decision, probabilities, findings, 2, False, "x@1")  # type: ignore[arg-type]
+        self.assessment = Assessment(decision, probabilities, probability, findings, 2, False, "x@1")  # type: ignore[arg-type]
 
     def assess_many(self, texts: list[str]) -> list[Assessment]:
         return [self.assessment for _ in texts]

@@ -36,9 +36,12 @@ def document(make_bundle: Callable[..., Path], folder: Path) -> Json:
     for policy in content["policies"]:
         policy["thresholds"]["review_certificate"] = {"certified": True, "positives": 73}
     own = json.loads(json.dumps(content["policies"]))
-    own[0]["calibration"] = {"scale": 0.25, "bias": -0.125}
+    own[0]["calibration"] = {"scale": 0.25, "bias": -0.125, "length": 0.5}
+    own[0]["thresholds"]["block_certificate"] = {"scope": "pooled", "found": 73}
     variant = {"name": "fused", "graph": "model.fused.onnx", "engine": "onnxruntime", "precision": "fp32"}
-    variant |= {"policies": own, "any_violation": {"review": 0.125}, "gate": {"records": 127}}
+    some = {"review": 0.125, "scale": 0.5, "bias": -0.25, "length": 0.75}
+    variant |= {"policies": own, "any_violation": some, "gate": {"records": 127}}
+    variant |= {"prevalence": {"stated": 0.25, "calibration": 0.5}}
     stage = {"graph": "model.fused.onnx", "confidence": 0.5, "violating_scores": [0.5, 1.5, 2.5]}
     limit = {"review": 0.25, "review_certificate": {"found": 73}}
     content |= {"variants": [variant], "first_stage": stage, "any_violation": limit, "data_hash": "abc"}
@@ -70,19 +73,38 @@ def assert_scores_as_stated(folder: Path, document: Json, logits: list[float]) -
     """The bundle loads, and decides on `TEXT` by the rules that the document states, read here a second time."""
     variant = (document.get("variants") or [{}])[0]
     rules = variant.get("policies", document["policies"])
-    limit = variant.get("any_violation", document.get("any_violation", {"review": 0}))["review"]
+    some = variant.get("any_violation", document.get("any_violation", {"review": 0}))
+    limit = some["review"]
+    prevalence = (variant if "policies" in variant else document).get("prevalence")
     found = Scorer.load(folder, threads=1).assess(TEXT)
     decided = {finding.policy: finding.decision for finding in found.findings}
-    for policy, logit, probability in zip(rules, logits, found.probabilities, strict=True):
-        calibration, thresholds = policy["calibration"], policy["thresholds"]
-        exponent = min(max(calibration["scale"] * logit + calibration["bias"], -700.0), 700.0)
-        stated = float(np.float32(1 / (1 + math.exp(-exponent))))
+    # TEXT is one window, so that no length matters.
+    alone = []
+    for policy, logit in zip(rules, logits, strict=True):
+        odds = policy["calibration"]["scale"] * logit + policy["calibration"]["bias"]
+        alone.append(_sigmoid(odds))
+    independent = max(1 - math.prod(1 - each for each in alone), 1e-300)
+    odds = math.log(independent) - math.log(max(1 - independent, 1e-300))
+    before = max(_sigmoid(some.get("scale", 1) * odds + some.get("bias", 0)), *alone)
+    after = before
+    if prevalence is not None:
+        weight = prevalence["stated"] / prevalence["calibration"]
+        other = (1 - prevalence["stated"]) / (1 - prevalence["calibration"])
+        after = before * weight / (before * weight + (1 - before) * other)
+    assert math.isclose(found.any_violation, after, abs_tol=1e-6)
+    for policy, single, probability in zip(rules, alone, found.probabilities, strict=True):
+        thresholds = policy["thresholds"]
+        stated = float(np.float32(single * after / before)) if before else 0.0
         assert math.isclose(stated, probability, abs_tol=1e-6)
         wanted = "review" if stated >= thresholds["review"] and found.any_violation >= limit else None
         if thresholds["block"] is not None and stated >= thresholds["block"]:
             wanted = "block"
         assert decided.get(policy["id"]) == wanted
     assert found.bundle == f"{document['name']}@{document['version']}"
+
+
+def _sigmoid(odds: float) -> float:
+    return 1 / (1 + math.exp(-min(max(odds, -700.0), 700.0)))
 
 
 # -- the contract of bundle.json, in a second wording -------------------------------------------------------
@@ -120,7 +142,10 @@ POLICY: dict[str, MayBe] = {
     ".calibration": _never,
     ".calibration.scale": lambda value, _: _number(value) and value > 0,
     ".calibration.bias": lambda value, _: _number(value),
+    ".calibration.length": lambda value, _: _number(value) and value >= 0,
     ".thresholds": _never,
+    ".thresholds.block_certificate": lambda value, _: isinstance(value, dict) and "scope" not in value,
+    ".thresholds.block_certificate.scope": lambda value, _: value in ("policy", "pooled"),
     ".thresholds.review": lambda value, near: _number(value) and 0 <= value <= (near["block"] or 1),
     ".thresholds.block": lambda value, near: (
         value is None or (_number(value) and near["review"] <= value <= 1)
@@ -148,12 +173,21 @@ MAY_BE: dict[str, MayBe] = {
     "variants.*.name": _text,
     **{f"variants.*.{key}": _never for key in ("graph", "engine", "precision", "any_violation", "policies")},
     "variants.*.any_violation.review": _share,
+    "variants.*.any_violation.scale": lambda value, _: _number(value) and value > 0,
+    "variants.*.any_violation.bias": lambda value, _: _number(value),
+    "variants.*.any_violation.length": lambda value, _: _number(value) and value >= 0,
+    "variants.*.prevalence": lambda value, _: value is None,
+    "variants.*.prevalence.stated": lambda value, _: _number(value) and 0 < value < 1,
+    "variants.*.prevalence.calibration": lambda value, _: _number(value) and 0 < value < 1,
     **{f"policies.*{key}": check for key, check in POLICY.items()},
     **{f"variants.*.policies.*{key}": check for key, check in POLICY.items()},
 }
 MAY_BE_GONE = {
     *("any_violation", "first_stage", "first_stage.violating_scores.*", "files.README.md"),
     *("variants", "variants.*", "variants.*.any_violation", "variants.*.policies"),
+    *("variants.*.any_violation.length", "variants.*.prevalence"),
+    *(f"variants.*.policies.*.{key}" for key in ("calibration.length", "thresholds.block_certificate")),
+    "variants.*.policies.*.thresholds.block_certificate.scope",
 }
 
 

@@ -1,4 +1,5 @@
 import itertools
+import json
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merchantguard.serve import Assessment, EvidenceOptions, Scorer
+from merchantguard.serve import EvidenceOptions, Scorer
 
 from .conftest import FILLER, TEXTS, same
 
@@ -121,12 +122,31 @@ def test_an_endless_iterator_is_assessed_lazily_and_in_bounded_memory(scorer: Sc
     assert read <= 16 + 64 + 256 + 8 + 8 + 1  # one chunk ahead, and the item that ends a chunk
 
 
-def test_any_violation_is_the_chance_that_not_all_policies_hold() -> None:
-    probabilities = np.array([0.5, 0.2, 0.0], dtype=np.float32)
-    assessment = Assessment("clear", probabilities, (), windows=1, truncated=False, bundle="b@1")
-    assert assessment.any_violation == pytest.approx(1 - 0.5 * 0.8)
-    sure = Assessment("block", np.ones(3, dtype=np.float32), (), windows=1, truncated=False, bundle="b@1")
-    assert 1 - 1e-9 < sure.any_violation <= 1.0
+def test_any_violation_is_a_probability_of_its_own(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    plain = Scorer.load(make_bundle(tmp_path / "a"), threads=1)
+    some = {"review": 0.0, "scale": 0.5, "bias": -1.0, "length": 0.25}
+    shift = {"stated": 0.02, "calibration": 0.5}
+    stated = Scorer.load(make_bundle(tmp_path / "b", any_violation=some, prevalence=shift), threads=1)
+    for text in TEXTS:
+        before, after = plain.assess(text), stated.assess(text)
+        independent = 1 - np.prod(1 - before.probabilities.astype(float))
+        assert before.any_violation == pytest.approx(independent, rel=1e-5)
+        assert after.any_violation == np.float32(after.any_violation) >= after.probabilities.max()
+        assert after.any_violation < before.any_violation
+
+
+def test_a_block_says_what_its_certificate_is_about(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "a")
+    policies = json.loads((folder / "bundle.json").read_text())["policies"]
+    policies[0]["thresholds"]["block_certificate"] = {"scope": "pooled"}
+    scorer = Scorer.load(make_bundle(tmp_path / "b", policies=policies), threads=1)
+    assert [each.block_scope for each in scorer.policies] == ["pooled", None, "policy"]
+    found = {each.policy: each for text in TEXTS for each in scorer.assess(text).findings}
+    assert {name: each.certificate for name, each in found.items()} == {
+        "alpha": "pooled",
+        "beta": None,
+        "gamma": "policy",
+    }
 
 
 def test_threads_share_a_scorer(scorer: Scorer) -> None:

@@ -5,12 +5,12 @@ too few to fit two free numbers, so the policies share a prior: each policy's (l
 distribution whose centre and spread are estimated from all policies together (empirical Bayes, by
 expectation-maximisation with Laplace approximations; Gelman et al., Bayesian Data Analysis, chapters 5 and 13). If the
 policies agree, the spread is small and they share one calibration; if they differ, each follows its own data as far as
-it has any. Fixed spreads were tried: no single pair of them did well in both cases.
+it has any. Fixed spreads were tried: no single pair of them did well in both cases. The policies share a third number, by
+which a text's probabilities fall with the logarithm of its windows. Any violation is calibrated in the same way, as one
+more policy whose logit is that of 1 - product(1 - p).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from scipy.linalg import block_diag
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from ...core.decisions import calibrate
+from ...core.decisions import AnyCalibration, Calibration, Prevalence, independent_log_odds
 from ...core.errors import RunError
 from ...core.labels import LabelMatrix
 
@@ -30,74 +30,36 @@ CENTRE_PRIOR_SD = np.array([1.0, 4.0])
 # Prior of the spread between policies, worth SPREAD_PRIOR_WEIGHT policies of evidence.
 SPREAD_PRIOR_SD = np.array([0.15, 0.3])
 SPREAD_PRIOR_WEIGHT = 4.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """Probability = sigmoid(scale * logit + bias), with scale (K,) > 0 and bias (K,), float64."""
-
-    scale: Floats
-    bias: Floats
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", np.asarray(self.scale, dtype=np.float64))
-        object.__setattr__(self, "bias", np.asarray(self.bias, dtype=np.float64))
-        if self.scale.ndim != 1 or self.scale.shape != self.bias.shape:
-            raise ValueError(
-                f"scale {self.scale.shape} and bias {self.bias.shape} must hold one number per policy"
-            )
-        if not (np.isfinite(self.scale).all() and np.isfinite(self.bias).all() and (self.scale > 0).all()):
-            raise ValueError("scale and bias must be finite, and scale positive")
-
-    def apply(self, logits: ArrayLike) -> NDArray[np.float32]:
-        """Probabilities (N, K) float32 of logits (N, K), in the order of the policies.
-
-        :raises ValueError: if there is not one column per policy.
-        """
-        values = np.asarray(logits, dtype=np.float64)
-        if values.ndim != 2 or values.shape[1] != len(self.scale):
-            raise ValueError(f"logits have shape {values.shape}; expected (N, {len(self.scale)})")
-        return calibrate(values, self.scale, self.bias)
-
-    def to_json(self) -> dict[str, list[float]]:
-        """Lists of numbers, exact: `from_json` gives back the same bits."""
-        return {"scale": self.scale.tolist(), "bias": self.bias.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Calibration":
-        """Read what `to_json` wrote.
-
-        :raises RunError: if a field is missing or does not hold usable numbers.
-        """
-        try:
-            return cls(np.array(value["scale"], dtype=np.float64), np.array(value["bias"], dtype=np.float64))
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"the calibration cannot be read ({error}); calibrate the run again") from error
-
-    @classmethod
-    def identity(cls, policies: int) -> "Calibration":
-        """The calibration that changes nothing, for `policies` policies."""
-        return cls(np.ones(policies), np.zeros(policies))
+# Prior of what a factor of e more windows takes from the log odds: half of a normal distribution.
+LENGTH_PRIOR_SD = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """Logits, labels and 0/1 weights, each (N, K); an unlabelled cell has weight 0 and logit 0."""
+    """Logits, labels and 0/1 weights, each (N, K); an unlabelled cell has weight 0 and logit 0.
+
+    `long` (N, 1) is the logarithm of the windows, less its mean, and `length` what is taken from the log odds for each.
+    """
 
     logits: Floats
     labels: Floats
     weights: Floats
+    long: Floats
+    length: float = 0.0
+
+    def _log_odds(self, theta: Floats) -> Floats:
+        return np.asarray(np.exp(theta[:, 0]) * self.logits + theta[:, 1] - self.length * self.long)
 
     def loss(self, theta: Floats) -> Floats:
         """Negative log-likelihood (K,) at theta (K, 2) = (log scale, bias)."""
-        margins = np.exp(theta[:, 0]) * self.logits + theta[:, 1]
+        margins = self._log_odds(theta)
         signed = np.where(self.labels > 0, margins, -margins)
         return (self.weights * np.logaddexp(0.0, -signed)).sum(axis=0)
 
     def slopes(self, theta: Floats) -> tuple[Floats, Floats]:
         """Gradient (K, 2) and Fisher information (K, 2, 2) of the loss."""
         scaled = np.exp(theta[:, 0]) * self.logits
-        probability = expit(scaled + theta[:, 1])
+        probability = expit(self._log_odds(theta))
         residual = self.weights * (probability - self.labels)
         gradient = np.stack([(residual * scaled).sum(axis=0), residual.sum(axis=0)], axis=1)
         curvature = self.weights * probability * (1.0 - probability)
@@ -106,25 +68,67 @@ class _Cells:
         information = np.stack([square, mixed, mixed, curvature.sum(axis=0)], axis=1).reshape(-1, 2, 2)
         return gradient, information
 
+    def with_length(self, theta: Floats, *, steps: int = 20, tolerance: float = 1e-6) -> "_Cells":
+        """The same cells with the most probable `length` >= 0 at theta, found by Newton's method."""
+        length, precision = self.length, 1.0 / LENGTH_PRIOR_SD**2
+        if not self.long.any():
+            return self
+        for _ in range(steps):
+            probability = expit(replace(self, length=length)._log_odds(theta))
+            slope = (self.weights * (self.labels - probability) * self.long).sum() + precision * length
+            curvature = self.weights * probability * (1.0 - probability) * self.long**2
+            step = slope / (curvature.sum() + precision)
+            moved = max(0.0, length - float(np.clip(step, -1.0, 1.0)))
+            if abs(moved - length) < tolerance:
+                break
+            length = moved
+        return replace(self, length=length)
 
-def fit_calibration(logits: ArrayLike, labels: LabelMatrix) -> Calibration:
-    """Fit a scale and a bias per policy on pooled logits (N, K) that training never saw.
+
+def fit_calibration(
+    logits: ArrayLike,
+    labels: LabelMatrix,
+    windows: ArrayLike | None = None,
+    *,
+    prevalence: float | None = None,
+) -> Calibration:
+    """Fit a calibration on pooled logits (N, K) that training never saw.
 
     A policy without a labelled cell gets the centre of all policies; with no labelled cell at all nothing is changed.
     There is no randomness.
 
+    :param windows: (N,) windows of each record; None stands for one each.
+    :param prevalence: what the probabilities are stated for; None, or records of one kind only, shift nothing.
     :raises ValueError: if the shapes differ or the label of a labelled cell is not 0 or 1.
     :raises RunError: if the logit of a labelled cell is not finite.
     """
-    cells = _check_cells(logits, labels)
-    policies = cells.logits.shape[1]
+    counts = np.ones(len(labels)) if windows is None else np.asarray(windows, dtype=np.float64)
+    mean = float(np.log(counts).mean()) if len(counts) else 0.0
+    cells = _check_cells(logits, labels, np.log(counts)[:, None] - mean)
     if not cells.weights.any():
-        return Calibration.identity(policies)
-    theta = _fit_policies(cells, _fit_pooled(cells))
-    return Calibration(np.exp(theta[:, 0]), theta[:, 1])
+        return Calibration.identity(labels.policies)
+    theta, length = _fit_policies(cells, *_fit_pooled(cells))
+    # The log odds took the logarithm of the windows less its mean.
+    policies = Calibration(np.exp(theta[:, 0]), theta[:, 1] + length * mean, length)
+    violating, compliant = labels.violating, labels.compliant
+    if not violating.any() or not compliant.any():
+        return policies
+    odds = np.asarray(logits, dtype=np.float64) * policies.scale + policies.bias
+    whole = independent_log_odds(np.nan_to_num(odds - length * np.log(counts)[:, None]))
+    columns = (whole, violating, violating | compliant)
+    whole_cells = _Cells(*(np.asarray(each, dtype=np.float64)[:, None] for each in columns), cells.long)
+    centre, length = _fit_pooled(whole_cells)
+    share = float(violating.sum() / (violating | compliant).sum())
+    return replace(
+        policies,
+        any_violation=AnyCalibration(
+            float(np.exp(centre[0])), float(centre[1] + length * mean), float(length)
+        ),
+        prevalence=None if prevalence is None else Prevalence(prevalence, share),
+    )
 
 
-def _check_cells(logits: ArrayLike, labels: LabelMatrix) -> _Cells:
+def _check_cells(logits: ArrayLike, labels: LabelMatrix, long: Floats) -> _Cells:
     values, truth, mask = np.asarray(logits, dtype=np.float64), labels.values.astype(np.float64), labels.mask
     if values.shape != mask.shape:
         raise ValueError(f"logits {values.shape} and labels {mask.shape} must both be (N, K)")
@@ -138,29 +142,39 @@ def _check_cells(logits: ArrayLike, labels: LabelMatrix) -> _Cells:
         )
     if not np.isin(truth[mask], (0.0, 1.0)).all():
         raise ValueError("the label of a labelled cell is neither 0 nor 1")
-    return _Cells(np.where(mask, values, 0.0), np.where(mask, truth, 0.0), mask.astype(np.float64))
+    return _Cells(np.where(mask, values, 0.0), np.where(mask, truth, 0.0), mask.astype(np.float64), long)
 
 
-def _fit_pooled(cells: _Cells) -> Floats:
-    """One (log scale, bias) for all cells together, (2,): the starting point of the policies."""
-    pooled = _Cells(*(array.reshape(-1, 1) for array in (cells.logits, cells.labels, cells.weights)))
-    return _maximise(pooled, np.zeros((1, 2)), np.zeros(2), CENTRE_PRIOR_SD)[0][0]
+def _fit_pooled(cells: _Cells, *, rounds: int = 50, tolerance: float = 1e-4) -> tuple[Floats, float]:
+    """One (log scale, bias), (2,), and the length, for all cells together: the starting point of the policies."""
+    long = np.broadcast_to(cells.long, cells.logits.shape)
+    pooled = _Cells(*(array.reshape(-1, 1) for array in (cells.logits, cells.labels, cells.weights, long)))
+    theta = np.zeros((1, 2))
+    for _ in range(rounds):
+        theta, _ = _maximise(pooled, theta, np.zeros(2), CENTRE_PRIOR_SD)
+        before, pooled = pooled.length, pooled.with_length(theta)
+        if abs(pooled.length - before) < tolerance:
+            break
+    return theta[0], pooled.length
 
 
-def _fit_policies(cells: _Cells, centre: Floats, *, rounds: int = 50, tolerance: float = 1e-4) -> Floats:
-    """Posterior modes (K, 2) of the policies; centre and spread of their prior are estimated too."""
+def _fit_policies(
+    cells: _Cells, centre: Floats, length: float, *, rounds: int = 50, tolerance: float = 1e-4
+) -> tuple[Floats, float]:
+    """Posterior modes (K, 2) of the policies, and the length; centre and spread of their prior are estimated too."""
     spread = SPREAD_PRIOR_SD
     has_labels = cells.weights.sum(axis=0) > 0
-    theta = np.tile(centre, (len(has_labels), 1))
+    theta, cells = np.tile(centre, (len(has_labels), 1)), replace(cells, length=length)
     for _ in range(rounds):
         theta, covariance = _maximise(cells, theta, centre, spread)
-        before = np.concatenate([centre, spread])
+        before = np.concatenate([centre, spread, [cells.length]])
         centre, spread = _update_prior(theta[has_labels], covariance[has_labels], spread)
-        if np.abs(np.concatenate([centre, spread]) - before).max() < tolerance:
+        cells = cells.with_length(theta)
+        if np.abs(np.concatenate([centre, spread, [cells.length]]) - before).max() < tolerance:
             break
     theta, _ = _maximise(cells, theta, centre, spread)
     result: Floats = np.where(has_labels[:, None], theta, centre)
-    return result
+    return result, cells.length
 
 
 def _update_prior(theta: Floats, covariance: Floats, spread: Floats) -> tuple[Floats, Floats]:

@@ -101,23 +101,29 @@ def snippet(text: str) -> str:
 
 
 def reliability_bins(
-    probabilities: Floats, labels: LabelMatrix, *, bins: int = 10, z: float = 1.96
+    probabilities: Floats, labels: LabelMatrix, weights: Floats, *, bins: int = 10, z: float = 1.96
 ) -> tuple[ReliabilityBin, ...]:
     """Predicted and observed share of all labelled cells in bins of equal width, empty bins left out.
 
-    The Wilson interval (Wilson 1927) takes the cells of one record as independent, so it is a little too narrow.
+    The Wilson interval (Wilson 1927) takes the cells of one record as independent, so it is a little too narrow. Its number
+    of cells is the one that weighted cells are worth, (sum w)^2 / sum w^2 (Kish 1965).
+
+    :param weights: (N,) of the records.
     """
     scores, truth = probabilities[labels.mask].astype(np.float64), labels.values[labels.mask] > 0
+    weight = np.broadcast_to(weights[:, None], labels.mask.shape)[labels.mask].astype(np.float64)
     place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     rows = []
     for number in np.unique(place).tolist():
         inside = place == number
-        cells, observed = int(inside.sum()), float(truth[inside].mean())
+        w = weight[inside]
+        observed = float(w @ truth[inside] / w.sum())
+        cells = float(w.sum() ** 2 / (w @ w))
         centre = (observed + z * z / (2 * cells)) / (1 + z * z / cells)
         spread = observed * (1 - observed) / cells + z * z / (4 * cells * cells)
         half = z * float(np.sqrt(spread)) / (1 + z * z / cells)
         low, high = min(observed, max(0.0, centre - half)), max(observed, min(1.0, centre + half))
-        rows.append(ReliabilityBin(float(scores[inside].mean()), observed, low, high, cells))
+        rows.append(ReliabilityBin(float(w @ scores[inside] / w.sum()), observed, low, high, len(w)))
     return tuple(rows)
 
 

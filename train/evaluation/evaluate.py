@@ -43,7 +43,7 @@ def evaluate(
         headline={name: _figure(sampled) for name, sampled in figures.items()},
         macro=_macro(per_policy),
         per_policy=per_policy,
-        reliability=reliability_bins(decided.probabilities, labels),
+        reliability=reliability_bins(decided.probabilities, labels, decided.mix),
         decisions=decision_counts(labels, over_review, decided.over_block),
         slices={name: slice_rows(values, decided) for name, values in predictions.slices.items()},
         confusions=confusions(labels, over_review),

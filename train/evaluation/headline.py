@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.decisions import any_violation
 from . import metrics
 from .bootstrap import (
     cluster_samples,
@@ -63,23 +62,23 @@ def headline(
     probabilities, labels = decided.probabilities, decided.labels
     weights = cluster_weights(decided.predictions.domains, samples=max(bootstrap, 1), seed=seed)[:bootstrap]
     by_policy = _by_policy(decided, weights)
-    some = any_violation(np.where(labels.mask, probabilities, 0.0))
-    has_labels = labels.labelled
+    some, has_labels, mix = decided.any_violation, labels.labelled, decided.mix
     squared = np.where(labels.mask, (probabilities.astype(np.float64) - labels.values) ** 2, 0.0).sum(axis=1)
+    cells = labels.mask.sum(axis=1)
     figures = {
         "macro_average_precision": Sampled(
             metrics.nan_mean([policy.value for policy in by_policy]),
             _nan_means(np.array([policy.samples for policy in by_policy])),
         ),
         "any_violation_auroc": Sampled(
-            metrics.any_violation_auroc(probabilities, labels),
+            metrics.any_violation_auroc(some, labels),
             weighted_auroc(some[has_labels], labels.violating[has_labels], weights[:, has_labels]),
         ),
         "false_alarm_rate_review": _false_alarms(decided, decided.limits, weights),
         "false_alarm_rate_block": _false_alarms(decided, decided.block, weights),
         "brier_score": Sampled(
-            metrics.micro(metrics.brier, probabilities, labels),
-            weighted_share(squared, labels.mask.sum(axis=1), weights),
+            float(weighted_share(squared * mix, cells * mix, np.ones((1, len(mix))))[0]),
+            weighted_share(squared * mix, cells * mix, weights),
         ),
     }
     samples = min(bootstrap, CALIBRATION_SAMPLES)
@@ -114,13 +113,26 @@ def _false_alarms(decided: DecidedRecords, limits: Floats, weights: NDArray[np.i
 def _calibration_error(
     measure: Callable[[Floats, Floats], float], decided: DecidedRecords, *, samples: int, seed: int
 ) -> Sampled:
-    """A measure of all labelled cells, in `samples` draws of domains."""
+    """A measure of all labelled cells at the stated prevalence, in `samples` draws of domains."""
+    mix, generator = decided.mix, np.random.default_rng(seed)
 
     def statistic(rows: NDArray[np.int64]) -> float:
+        if decided.prevalence is not None:
+            rows = draw_by_weight(rows, mix[rows], generator)
         return metrics.micro(measure, decided.probabilities[rows], decided.labels[rows])
 
+    value = statistic(np.arange(len(mix)))
     drawn = cluster_samples(statistic, decided.predictions.domains, samples=samples, seed=seed)
-    return Sampled(metrics.micro(measure, decided.probabilities, decided.labels), drawn)
+    return Sampled(value, drawn)
+
+
+def draw_by_weight(
+    rows: NDArray[np.int64], weights: Floats, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """As many rows, each drawn about as often as its weight says (systematic sampling, which adds the least noise)."""
+    edges = np.cumsum(weights)
+    places = (np.arange(len(rows)) + generator.random()) * (edges[-1] / max(len(rows), 1))
+    return np.asarray(rows[np.minimum(np.searchsorted(edges, places), len(rows) - 1)])
 
 
 def _nan_means(values: Floats) -> Floats:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
-from ...core.decisions import any_violation
 from ...core.extras import require
 from ...core.labels import LabelMatrix
 from .bootstrap import ratio, weighted_average_precision
@@ -33,27 +32,27 @@ def macro_average_precision(probabilities: ArrayLike, labels: LabelMatrix) -> fl
     return nan_mean(average_precision(probabilities, labels))
 
 
-def any_violation_auroc(probabilities: ArrayLike, labels: LabelMatrix) -> float:
-    """Area under the ROC curve of "violates any policy", scored by 1 - product(1 - p) over the labelled policies.
+def any_violation_auroc(scores: ArrayLike, labels: LabelMatrix) -> float:
+    """Area under the ROC curve of "violates any policy" by scores (N,), such as the probability of any violation.
 
-    That is the probability of some violation if the policies were independent: three doubts weigh more than one. A
-    record is compliant if none of its labelled cells is positive; a record without a labelled cell is left out. NaN
+    A record is compliant if none of its labelled cells is positive; a record without a labelled cell is left out. NaN
     unless there are records of both kinds.
     """
-    scores, has_labels = _scores(probabilities, labels), labels.labelled
+    has_labels = labels.labelled
     violates = labels.violating[has_labels]
     if violates.all() or not violates.any():
         return float("nan")
-    return float(roc_auc_score(violates, any_violation(np.where(labels.mask, scores, 0.0))[has_labels]))
+    return float(roc_auc_score(violates, np.asarray(scores)[has_labels]))
 
 
-def review_limits(probabilities: ArrayLike, review: ArrayLike, any_review: float) -> Floats:
+def review_limits(any_violation: ArrayLike, review: ArrayLike, any_review: float) -> Floats:
     """The review threshold of each cell, (N, K), from those of the policies (K,).
 
-    A record whose probability of any violation is below `any_review` is clear as a whole: its thresholds are infinite.
+    A record whose probability of any violation (N,) is below `any_review` is clear as a whole: its thresholds are
+    infinite.
     """
     # float32 like the thresholds: the record that set the limit must reach it.
-    some = any_violation(probabilities).astype(np.float32) >= np.float32(any_review)
+    some = np.asarray(any_violation, dtype=np.float32) >= np.float32(any_review)
     limits: Floats = np.where(some[:, None], np.asarray(review, dtype=np.float64), np.inf)
     return limits
 

@@ -1,8 +1,8 @@
 """Predictions: a model's logits for some records next to their labels, all that evaluation needs."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Predictions:
     :param logits: (N, K) float32, pooled over windows, before calibration.
     :param labels: of 0 and 1; an unlabelled cell counts nowhere.
     :param domains: the record id where a record has no domain, so that each such record is a cluster of its own.
+    :param windows: (N,) how many windows each record has; by default one each.
     :param slices: maps a name (form, country, length ...) to one value per record, "" where there is none.
     :raises ValueError: if a shape, a length or a value does not fit the others.
     """
@@ -34,15 +35,22 @@ class Predictions:
     domains: tuple[str, ...]
     slices: Mapping[str, tuple[str, ...]]
     texts: tuple[str, ...]
+    windows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "logits", np.ascontiguousarray(self.logits, dtype=np.float32))
+        windows = self.windows if len(self.windows) else np.ones(len(self.ids))
+        object.__setattr__(self, "windows", np.asarray(windows, dtype=np.int64))
         self._check_shapes()
         if not np.isfinite(self.logits).all():
             row = int(np.flatnonzero(~np.isfinite(self.logits).all(axis=1))[0])
             raise ValueError(f"logits of record {self.ids[row]!r} (row {row}) are not finite")
         if not np.isin(self.labels.values, (0.0, 1.0)).all():
             raise ValueError("labels must be 0 or 1; leave an unlabelled cell out by the mask")
+        if len(self.windows) and self.windows.min() < 1:
+            raise ValueError(
+                f"record {self.ids[int(self.windows.argmin())]!r} has no window; each has at least one"
+            )
         if "" in self.domains:
             row = self.domains.index("")
             raise ValueError(f"record {self.ids[row]!r} (row {row}) has an empty domain; use its id instead")
@@ -52,7 +60,8 @@ class Predictions:
             raise ValueError(f"logits must be (records, policies), not {self.logits.shape}")
         if self.labels.mask.shape != self.logits.shape:
             raise ValueError(f"labels have shape {self.labels.mask.shape}, logits {self.logits.shape}")
-        columns = {"ids": self.ids, "domains": self.domains, "texts": self.texts}
+        columns: dict[str, Sized] = {"ids": self.ids, "domains": self.domains, "texts": self.texts}
+        columns["windows"] = self.windows
         columns |= {f"slices[{name!r}]": values for name, values in self.slices.items()}
         for name, values in columns.items():
             if len(values) != len(self.logits):
@@ -81,6 +90,7 @@ class Predictions:
             domains=pick(self.domains),
             slices={name: pick(values) for name, values in self.slices.items()},
             texts=pick(self.texts),
+            windows=self.windows[rows],
         )
 
     def save(self, path: Path) -> None:
@@ -102,6 +112,7 @@ class Predictions:
             "logits": pa.array(list(self.logits), floats),
             "labels": pa.array(list(self.labels.values), floats),
             "known": pa.array(list(self.labels.mask), pa.list_(pa.bool_())),
+            "windows": pa.array(self.windows, pa.int64()),
         }
         # A table without rows does not show K nor the slices: the metadata does.
         metadata = {"policies": str(self.policies), "slices": json.dumps(list(self.slices))}
@@ -161,4 +172,12 @@ def _from_table(table: Any) -> Predictions:
         domains=tuple(table["domain"].to_pylist()),
         slices={name: tuple(entry[name] for entry in entries) for name in names},
         texts=tuple(table["text"].to_pylist()),
+        windows=_windows(table),
     )
+
+
+def _windows(table: Any) -> NDArray[np.int64]:
+    """Windows of each record; an older table does not say, and one each is taken."""
+    if "windows" not in table.column_names:
+        return np.ones(table.num_rows, dtype=np.int64)
+    return np.asarray(table["windows"].to_pylist(), dtype=np.int64)

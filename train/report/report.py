@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...core.decisions import Calibration
 from ...core.display import visible
+from ...data.behaviour import Behaviour
 from ...data.taxonomy import Taxonomy
-from ..calibration.platt_scaling import Calibration
 from ..calibration.thresholds import PolicyThreshold, ReviewCertificate
 from ..evaluation.decision_rule import DecisionRule
 from ..evaluation.figures import ErrorRow, Evaluation, SliceRow
@@ -29,6 +30,7 @@ CONTENTS = (
     ("confusions", "Confusions"),
     ("slices", "Slices"),
     ("errors", "Worst errors"),
+    ("behaviour", "Behaviour tests"),
     ("training", "Training"),
     ("made", "How this was made"),
 )
@@ -43,6 +45,7 @@ class RunReport:
     :param settings: how the run was made, and `environment` where; both may be nested.
     :param data: file or part of the data -> its SHA-256.
     :param limits: sentences on what the figures do not show.
+    :param behaviour: the behaviour tests; None where they are left out.
     """
 
     title: str
@@ -55,6 +58,7 @@ class RunReport:
     environment: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     limits: Sequence[str] = _NO_LIMITS
+    behaviour: Behaviour | None = None
 
 
 def write_report(path: Path, report: RunReport) -> None:
@@ -84,6 +88,7 @@ def write_report(path: Path, report: RunReport) -> None:
         "environment": _flatten(report.environment),
         "data": _flatten(report.data),
         "limits": report.limits,
+        "behaviour": _behaviour_rows(report.behaviour),
     }
     charted = {key: spec for key, (_, spec) in specs.items()}
     write_page(path, "report.html.j2", context, specs=charted, titles=titles)
@@ -126,6 +131,12 @@ def _card(value: float | None, is_share: bool) -> str:
 def _error_rows(rows: Sequence[ErrorRow]) -> list[ErrorRow]:
     """The errors with what merchants wrote made visible and bounded."""
     return [replace(row, id=visible(row.id, 120), text=visible(row.text, 700)) for row in rows]
+
+
+def _behaviour_rows(behaviour: Behaviour | None) -> list[tuple[str, ...]]:
+    """Rows of the table of behaviour tests: names come from the texts' files, which a user may have written."""
+    rows = () if behaviour is None else behaviour.rows()
+    return [tuple(visible(each, _VALUE_CHARACTERS) for each in (row.test, row.figure, row.detail)) for row in rows]
 
 
 def _slice_rows(rows: Sequence[SliceRow]) -> dict[str, Any]:

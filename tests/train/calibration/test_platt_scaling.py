@@ -7,9 +7,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss
 
+from merchantguard.core.decisions import Calibration
 from merchantguard.core.errors import RunError
 from merchantguard.core.labels import LabelMatrix
-from merchantguard.train.calibration.platt_scaling import Calibration, fit_calibration
+from merchantguard.train.calibration.platt_scaling import fit_calibration
 from merchantguard.train.evaluation.metrics import average_precision, micro, smooth_calibration_error
 
 
@@ -183,6 +184,57 @@ def test_same_data_same_bits_and_json_keeps_them():
         assert (first.scale == other.scale).all()
         assert (first.bias == other.bias).all()
     assert first.apply(logits) == pytest.approx(expit(first.scale * logits + first.bias), abs=1e-6)
+
+
+def long_records(generator, records, *, length=0.8):
+    """Logits whose log odds of a violation fall by `length` for each factor of e of windows."""
+    windows = generator.integers(1, 40, records)
+    logits = generator.normal(-1.0, 3.0, (records, 4)) + length * np.log(windows)[:, None]
+    labels = generator.random(logits.shape) < expit(0.7 * logits - 1.0 - length * np.log(windows)[:, None])
+    return logits, labels.astype(np.float32), windows
+
+
+def test_the_length_is_found_and_is_zero_where_it_does_not_matter():
+    logits, labels, windows = long_records(np.random.default_rng(9), 8_000)
+    calibration = fit_calibration(logits, everything(labels), windows)
+    assert calibration.length == pytest.approx(0.8, abs=0.05)
+    assert calibration.scale == pytest.approx(np.full(4, 0.7), abs=0.04)
+    assert calibration.bias == pytest.approx(np.full(4, -1.0), abs=0.12)
+    shorter = fit_calibration(logits, everything(labels), np.ones(len(logits)))
+    assert shorter.length == 0.0
+    rising = fit_calibration(logits, everything(labels), 41 - windows)
+    assert rising.length >= 0.0
+
+
+def test_any_violation_of_dependent_policies_is_calibrated_by_itself():
+    generator = np.random.default_rng(10)
+    violating = generator.random(6_000) < 0.5
+    # All policies rise and fall together, so 1 - product(1 - p) is far too sure.
+    shared = generator.normal(0.0, 1.0, 6_000)[:, None] + 2.0 * violating[:, None]
+    labels = violating[:, None] & (np.arange(12) == generator.integers(0, 12, 6_000)[:, None])
+    logits = shared + 1.5 * labels + generator.normal(0.0, 0.3, labels.shape)
+    half = np.arange(6_000) < 3_000
+    calibration = fit_calibration(logits[half], everything(labels[half].astype(np.float32)))
+    found = calibration.probabilities(logits[~half])
+    truth = violating[~half].astype(float)
+    assert smooth_calibration_error(found.any_violation, truth) < 0.03
+    assert (found.any_violation >= found.policies.max(axis=1)).all()
+
+
+def test_a_stated_prevalence_is_kept_with_the_share_of_the_records():
+    logits, labels = world(5, prevalence=0.2).draw(np.random.default_rng(11), 400)
+    calibration = fit_calibration(logits, everything(labels), prevalence=0.02)
+    assert calibration.prevalence.stated == 0.02
+    assert calibration.prevalence.calibration == pytest.approx(labels.any(axis=1).mean())
+    one_kind = fit_calibration(logits, everything(np.zeros_like(labels)), prevalence=0.02)
+    assert one_kind.prevalence is None
+    stored = json.loads(json.dumps(calibration.to_json()))
+    again, before = (Calibration.from_json(stored).probabilities(logits), calibration.probabilities(logits))
+    assert (again.policies == before.policies).all()
+    assert (again.any_violation == before.any_violation).all()
+    old = Calibration.from_json({"scale": [1.0], "bias": [0.0]})
+    assert old.length == 0.0
+    assert old.prevalence is None
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

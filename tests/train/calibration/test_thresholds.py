@@ -9,16 +9,25 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
-from merchantguard.core.decisions import any_violation
+from merchantguard.core.decisions import Probabilities, any_violation
 from merchantguard.core.errors import RunError
 from merchantguard.core.labels import LabelMatrix
-from merchantguard.train.calibration.precision_threshold import allowed_errors, lower_bound
+from merchantguard.train.calibration.cross_fitting import Folds
+from merchantguard.train.calibration.pooled import policy_floors
+from merchantguard.train.calibration.precision_threshold import (
+    PrecisionTest,
+    allowed_errors,
+    certify_block,
+    lower_bound,
+    upper_bound,
+)
 from merchantguard.train.calibration.thresholds import (
     PolicyThreshold,
+    Targets,
+    Thresholds,
+    fit_all_thresholds,
     fit_any_review,
     fit_thresholds,
-    thresholds_from_json,
-    thresholds_to_json,
 )
 
 PREVALENCE, SEPARATION = 0.1, 4.0
@@ -47,7 +56,10 @@ def matrix(labels, mask=None):
 
 def fit(probabilities, labels, mask=None, **options):
     names = [f"policy-{column}" for column in range(labels.shape[1])]
-    return fit_thresholds(probabilities, matrix(labels, mask), names, **options)
+    clusters = options.pop("clusters", None)
+    return fit_thresholds(
+        probabilities, matrix(labels, mask), names, clusters=clusters, targets=Targets(**options)
+    )
 
 
 def test_of_1000_resamples_few_certificates_are_violated_and_recall_is_near_the_oracle():
@@ -67,7 +79,7 @@ def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
     missed, alarms, alarms_of_policies = [], [], []
     for seed in range(200):
         probabilities, labels = draw(400, 20, separation=3.0, prevalence=0.02, seed=seed)
-        certificate = fit_any_review(probabilities, matrix(labels))
+        certificate = fit_any_review(any_violation(probabilities), matrix(labels))
         assert certificate.certified
         review = np.array([t.review for t in fit(probabilities, labels)])
         new, truth = draw(4_000, 20, separation=3.0, prevalence=0.02, seed=10_000 + seed)
@@ -81,7 +93,7 @@ def test_the_limit_on_the_whole_record_is_certified_and_spares_false_alarms():
 
 def test_the_limit_on_the_whole_record_counts_a_domain_once():
     probabilities, labels = draw(300, 3, prevalence=0.3)
-    certificate = fit_any_review(probabilities, matrix(labels), clusters=["one"] * 300)
+    certificate = fit_any_review(any_violation(probabilities), matrix(labels), clusters=["one"] * 300)
     assert certificate.positives <= 1
     assert not certificate.certified
 
@@ -110,15 +122,116 @@ def test_allowed_errors_are_the_most_whose_bound_reaches_the_target():
         assert lower_bound(flagged - errors - 1, flagged, 0.95) < 0.95
 
 
-@pytest.mark.parametrize(("count", "certified"), [(58, False), (59, True)])
-def test_59_without_error_are_the_least(count, certified):
-    threshold = fit(np.linspace(0.9, 1, count)[:, None], np.ones((count, 1)))[0]
-    assert threshold.block_certificate.certified is certified
-    assert (threshold.block is not None) is certified
-    if not certified:
-        assert threshold.block_certificate.reason == (
-            "58 flagged, all right: at least 59 without error are needed"
-        )
+def test_a_test_passes_where_its_bound_reaches_the_target():
+    for violating, ordinary, prevalence in [(100, 400, 0.3), (60, 4_000, 0.02), (40, 0, 0.9)]:
+        test = PrecisionTest(violating, ordinary, prevalence, 0.95, 0.95)
+        for found in (0, violating // 2, violating):
+            for alarms in range(min(ordinary, 12) + 1):
+                passes = bool(test.passes(found, alarms))
+                assert passes == (test.precision_lower(found, alarms) >= 0.95)
+
+
+def test_a_failed_certificate_says_how_many_ordinary_records_are_missing():
+    scores = np.r_[np.full(80, 0.9), np.full(1_000, 0.1)].astype(np.float32)
+    positive = np.arange(1_080) < 100
+    options = {"prevalence": 0.02, "precision_target": 0.95, "confidence": 0.95}
+    few = certify_block(scores, positive, **options)
+    assert few.threshold is None
+    assert few.reason == (
+        "80 of 100 found, 0 of 980 ordinary records blocked: 3,300 ordinary calibration records more without a false "
+        "alarm are needed"
+    )
+    more = np.r_[scores, np.full(3_300, 0.1, np.float32)]
+    enough = certify_block(more, np.arange(len(more)) < 100, **options)
+    assert enough.certified
+    assert enough.precision_lower >= 0.95
+
+
+def test_the_mix_of_the_calibration_records_does_not_matter():
+    probabilities, labels = draw(3_000, 1, prevalence=0.3, seed=8)
+    options = {"prevalence": 0.1, "precision_target": 0.9, "confidence": 0.95}
+    once = certify_block(probabilities[:, 0], labels[:, 0], **options)
+    # Bounds of shares: ten times the violating records make them surer, and change no share.
+    rows = np.r_[np.arange(3_000), np.repeat(np.flatnonzero(labels[:, 0]), 9)]
+    tenfold = certify_block(probabilities[rows, 0], labels[rows, 0], **options)
+    assert tenfold.threshold == pytest.approx(once.threshold, abs=0.1)
+    assert tenfold.prevalence == once.prevalence == 0.1
+
+
+def everything(probabilities, labels, **options):
+    names = [f"policy-{column}" for column in range(labels.shape[1])]
+    clusters = [f"shop-{row}" for row in range(len(labels))]
+    found = Probabilities(probabilities, any_violation(probabilities).astype(np.float32))
+    return fit_all_thresholds(
+        found,
+        matrix(labels),
+        names,
+        clusters=clusters,
+        folds=Folds.by_cluster(clusters),
+        targets=Targets(**options),
+    )
+
+
+def test_policies_without_a_certificate_of_their_own_block_by_a_pooled_one():
+    probabilities, labels = draw(1_500, 20, prevalence=0.01, separation=5.0, seed=1)
+    found = everything(probabilities, labels)
+    assert found.pooled.certified
+    assert found.pooled.cross_fitted
+    assert found.pooled.precision_lower >= 0.95
+    scopes = {each.block_certificate.scope for each in found.policies if each.block is not None}
+    assert "pooled" in scopes
+    for each in found.policies:
+        assert each.block is None or each.review <= each.block
+        if each.block_certificate.scope == "pooled":
+            assert each.block >= found.pooled.threshold
+            assert each.block_certificate.reason.startswith("pooled with other policies: ")
+
+
+def test_a_policy_that_is_mostly_wrong_has_no_part_in_the_pooled_certificate():
+    probabilities, labels = draw(2_000, 20, prevalence=0.01, separation=5.0, seed=2)
+    probabilities[:60, 0], labels[:60, 0] = 0.99, np.arange(60) % 3 == 0
+    probabilities[60:, 0] *= 0.5
+    probabilities[:60, 1:], labels[:60, 1:] = 0.001, False
+    found = everything(probabilities, labels)
+    assert found.policies[0].block is None
+    assert found.pooled.certified
+
+
+def test_floors_are_where_the_estimate_still_reaches_the_precision():
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)[:, None]
+    labels = matrix(np.array([1, 1, 0, 1, 0])[:, None])
+    for precision, floor in [(0.9, 0.8), (0.7, 0.6), (0.1, 0.5)]:
+        # At a prevalence of 0.6 each record counts as much as it does here.
+        found = policy_floors(scores, labels, prevalence=np.array([0.6]), precision=precision)
+        assert found[0] == np.float32(floor)
+    rare = policy_floors(scores, labels, prevalence=np.array([0.02]), precision=0.7)
+    assert rare[0] == np.float32(0.8)
+    few = policy_floors(scores[:3], labels[:3], prevalence=np.array([0.6]), precision=0.1)
+    assert np.isinf(few[0])
+
+
+def test_folds_hold_whole_clusters_and_are_always_the_same():
+    clusters = [f"shop-{row // 3}" for row in range(300)]
+    folds = Folds.by_cluster(clusters)
+    assert folds.count == 5
+    assert np.bincount(folds.numbers).min() >= 57
+    assert (folds.numbers.reshape(-1, 3) == folds.numbers[::3, None]).all()
+    again = Folds.by_cluster(clusters[::-1])
+    assert (again.numbers[::-1] == folds.numbers).all()
+    assert Folds.by_cluster(["one"] * 4).count == 1
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.05, 0.2])
+def test_a_budget_limits_the_ordinary_records_in_review(budget):
+    probabilities, labels = draw(2_000, 20, prevalence=0.01, seed=6)
+    some = any_violation(probabilities).astype(np.float32)
+    certificate = fit_any_review(some, matrix(labels), targets=Targets(review_budget=budget))
+    ordinary = ~labels.any(axis=1)
+    reviewed = (some[ordinary] >= np.float32(certificate.threshold)).sum()
+    assert certificate.reviewed == reviewed <= budget * ordinary.sum() < reviewed + 1
+    assert certificate.reviewed_upper == upper_bound(reviewed, ordinary.sum(), 0.95) > budget
+    assert certificate.budget == budget
+    assert f"{reviewed} of" in certificate.reason
 
 
 def test_certificate_counts_are_those_at_the_threshold():
@@ -126,7 +239,8 @@ def test_certificate_counts_are_those_at_the_threshold():
     for column, threshold in enumerate(fit(probabilities, labels)):
         certificate = threshold.block_certificate
         flagged = probabilities[:, column] >= np.float32(threshold.block)
-        assert (flagged.sum(), labels[flagged, column].sum()) == (certificate.flagged, certificate.correct)
+        right = labels[flagged, column].sum()
+        assert (flagged.sum() - right, right) == (certificate.false_alarms, certificate.found)
         assert certificate.precision_lower >= 0.95
         found = (labels[:, column] & (probabilities[:, column] >= np.float32(threshold.review))).sum()
         assert found == threshold.review_certificate.found
@@ -199,7 +313,7 @@ def test_no_positive_anywhere_takes_the_default_and_says_so():
     assert threshold.review == 0.05
     assert "default" in threshold.review_certificate.reason
     assert threshold.block is None
-    assert fit(np.zeros((0, 1)), np.zeros((0, 1)))[0].block_certificate.flagged == 0
+    assert fit(np.zeros((0, 1)), np.zeros((0, 1)))[0].block_certificate.violating == 0
 
 
 def test_one_record_stands_for_a_cluster():
@@ -232,11 +346,9 @@ def test_wrong_input_is_refused():
 
 
 def test_thresholds_go_out_and_come_back():
-    probabilities, labels = draw(300, 3, prevalence=0.3)
-    thresholds = fit(probabilities, labels)
-    limit = fit_any_review(probabilities, matrix(labels))
-    stored = json.loads(json.dumps(thresholds_to_json(thresholds, limit)))
-    assert thresholds_from_json(stored) == (thresholds, limit)
-    for broken in ([], {"policies": []}, {"any_violation": {}, "policies": []}):
+    thresholds = everything(*draw(300, 3, prevalence=0.3))
+    stored = json.loads(json.dumps(thresholds.to_json()))
+    assert Thresholds.from_json(stored) == thresholds
+    for broken in ([], {"policies": []}, {"any_violation": {}, "pooled": None, "policies": []}):
         with pytest.raises(RunError, match="calibrate the run again"):
-            thresholds_from_json(broken)
+            Thresholds.from_json(broken)

@@ -52,7 +52,7 @@ def test_confusions_count_records_of_one_policy_flagged_for_another() -> None:
 def test_worst_errors_come_surest_first_and_bounded() -> None:
     texts = ("x" * 1_000_000,) * 4
     predictions = Predictions(tuple("abcd"), PROBABILITIES, LABELS, tuple("abcd"), {}, texts)
-    decided = DecidedRecords(predictions, PROBABILITIES, REVIEW, REVIEW, REVIEW)
+    decided = DecidedRecords(predictions, PROBABILITIES, PROBABILITIES[:, 0], REVIEW, REVIEW, REVIEW)
     errors = worst_errors(decided, ["p", "q"], limit=5)
     assert [(e.id, e.policy) for e in errors.false_alarms] == [("b", "q"), ("a", "q")]
     assert [(e.id, e.policy, e.labels) for e in errors.misses] == [("b", "p", ("p",))]
@@ -75,10 +75,12 @@ def test_every_labelled_record_gets_one_decision(seed: int) -> None:
 
 
 def test_reliability_bins_hold_every_labelled_cell_and_their_intervals_the_share() -> None:
-    bins = reliability_bins(PROBABILITIES, LABELS)
+    bins = reliability_bins(PROBABILITIES, LABELS, np.ones(len(LABELS)))
     assert sum(entry.cells for entry in bins) == LABELS.mask.sum()
     for entry in bins:
         assert 0.0 <= entry.low <= entry.observed <= entry.high <= 1.0
-    (sure,) = reliability_bins(np.ones((50, 1)), LabelMatrix(np.ones((50, 1)), np.ones((50, 1))))
+    (sure,) = reliability_bins(
+        np.ones((50, 1)), LabelMatrix(np.ones((50, 1)), np.ones((50, 1))), np.full(50, 2.0)
+    )
     assert (sure.predicted, sure.observed, sure.high, sure.cells) == (1.0, 1.0, 1.0, 50)
     assert sure.low == pytest.approx(0.9286, abs=1e-3)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merchantguard.cli import main as command
+from merchantguard.core.decisions import Calibration
 from merchantguard.core.errors import RunError
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
-from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
 from merchantguard.train.evaluation.bootstrap import cluster_interval
 from merchantguard.train.evaluation.compare import ComparedModel, compare

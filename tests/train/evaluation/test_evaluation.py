@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
-from merchantguard.core.decisions import any_violation
+from merchantguard.core.decisions import Calibration, Prevalence, any_violation
 from merchantguard.core.errors import RunError
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
-from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.precision_threshold import BlockCertificate
 from merchantguard.train.calibration.thresholds import PolicyThreshold, ReviewCertificate
 from merchantguard.train.evaluation.decision_rule import DecisionRule
@@ -35,7 +34,7 @@ def threshold(policy: str, review: float = 0.5, block: float | None = 0.8) -> Po
         policy,
         review,
         block,
-        BlockCertificate(block, 0.95, 0.95, 60, 60, 0.951, block is not None, "60 flagged, 60 right"),
+        BlockCertificate(block, 0.95, 0.95, 0.5, 60, 60, 60, 0, 0.951, block is not None, "60 of 60 found"),
         review_certificate(review),
     )
 
@@ -103,6 +102,29 @@ def test_a_record_below_the_limit_of_the_whole_is_not_reviewed() -> None:
         assert limited.headline[name] == free.headline[name]
     rates = [row.false_alarm_rate for row in limited.slices["form"]]
     assert all(0.0 <= rate < 1.0 for rate in rates)
+
+
+def test_figures_that_depend_on_the_mix_are_of_the_stated_prevalence() -> None:
+    generator = np.random.default_rng(3)
+    labels = (generator.random((20_000, 1)) < 0.5).astype(np.float32)
+    logits = generator.normal(size=labels.shape) + 3 * labels
+    predictions = Predictions(
+        ids=tuple(map(str, range(20_000))),
+        logits=3 * logits - 4.5,
+        labels=LabelMatrix(labels, np.ones_like(labels)),
+        domains=tuple(map(str, range(20_000))),
+        slices={},
+        texts=("",) * 20_000,
+    )
+    for stated in (None, 0.05):
+        prevalence = None if stated is None else Prevalence(stated, 0.5)
+        calibration = Calibration(np.ones(1), np.zeros(1), prevalence=prevalence)
+        rule = DecisionRule(calibration, [threshold("p0")])
+        metrics = evaluate(predictions, rule, taxonomy(1), bootstrap=0)
+        assert metrics.headline["smooth_calibration_error"].value < 0.01
+        brier = metrics.headline["brier_score"].value
+        assert brier == pytest.approx(0.051 if stated is None else 0.0155, rel=0.1)
+        assert all(entry.low - 0.02 <= entry.predicted <= entry.high + 0.02 for entry in metrics.reliability)
 
 
 def test_every_interval_holds_its_figure_and_repeats() -> None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, f1_score
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.train.evaluation import metrics
 from merchantguard.train.evaluation.bootstrap import cluster_interval
@@ -39,7 +40,7 @@ def test_unlabelled_cells_count_nowhere():
     noisy = np.where(labels.mask, probabilities, NAN)
     for figure in (
         metrics.macro_average_precision,
-        metrics.any_violation_auroc,
+        lambda p, cells: metrics.any_violation_auroc(any_violation(np.where(cells.mask, p, 0)), cells),
         lambda *cells: metrics.false_alarm_rate(*cells, 0.9),
         lambda *cells: metrics.decide(*cells, 0.5).micro_f1,
         lambda *cells: metrics.micro(metrics.brier, *cells),
@@ -50,7 +51,7 @@ def test_unlabelled_cells_count_nowhere():
 def test_several_doubts_outrank_a_single_one_of_the_same_size():
     probabilities = np.array([[0.4, 0.4, 0.4], [0.4, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     labels = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]])
-    assert metrics.any_violation_auroc(probabilities, matrix(labels)) == 1.0
+    assert metrics.any_violation_auroc(any_violation(probabilities), matrix(labels)) == 1.0
 
 
 def test_policy_without_positives_is_nan_and_left_out_of_the_mean():

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from merchantguard.core.decisions import Calibration
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
-from merchantguard.train.calibration.platt_scaling import Calibration
 from merchantguard.train.calibration.thresholds import fit_thresholds
 from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.evaluate import evaluate
