@@ -28,7 +28,11 @@ class ModelSettings(_Group):
     """Expected SHA-256 of model.safetensors; training refuses any other file."""
     licence: str = "unknown"
     """Licence of the base weights, written into the bundle and the model card."""
-    token_pooling: Literal["mean", "cls", "max", "pooler"] = "mean"
+    token_pooling: Literal["softmax", "mean", "cls", "max", "pooler"] = "mean"
+    """softmax: each token gets a score for each policy, and a window's score is their mean weighted by the softmax of the
+    scores themselves, so that harmless text around a sentence does not dilute it. The others pool vectors."""
+    sharpness: Positive = 2.0
+    """Factor of the scores in the softmax; more comes closer to the maximum."""
     window_pooling: Literal["max", "attention"] = "max"
     feature_norm: float = Field(default=0.0, ge=0.0)
     """Length to which the pooled vector is scaled before the head; 0 leaves it unscaled."""
@@ -44,9 +48,13 @@ class ModelSettings(_Group):
     stride_tokens: int = Field(default=64, ge=0)
     max_windows: int = Field(default=64, ge=1)
     gate: bool = False
-    """Learn "some violation" as one more output that gates the policies; needs window_pooling max."""
+    """Learn one more score of each token that lowers all of its policies' scores where the text around it says that
+    nothing is violated (a denial, a licence): what near misses of all policies share. Needs token_pooling softmax."""
     ngram_buckets: int = Field(default=0, ge=0)
     """Rows for hashed pairs of word pieces in the n-gram branch next to the encoder; 0 leaves the branch out."""
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = ("en",)
+    """Languages that the model reads, by ISO 639 code. Scoring sends texts in other languages to review; it can tell only
+    English from others, so any other list than [en] turns that off. Leave it empty for a multilingual encoder."""
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "ModelSettings":
@@ -54,8 +62,10 @@ class ModelSettings(_Group):
             raise ValueError(
                 f"stride_tokens {self.stride_tokens} must be at least 8 below window_tokens {self.window_tokens}"
             )
-        if self.gate and self.window_pooling != "max":
-            raise ValueError("gate: true needs window_pooling: max")
+        if self.gate and self.token_pooling != "softmax":
+            raise ValueError("gate: true needs token_pooling: softmax")
+        if self.token_pooling == "softmax" and self.window_pooling != "max":
+            raise ValueError("token_pooling: softmax needs window_pooling: max")
         return self
 
 
@@ -161,6 +171,20 @@ class DataSettings(_Group):
     compliant_passages: int = Field(default=0, ge=0)
     """Passages of each compliant training record that become records of their own, so that short texts are not
     always violations."""
+    everyday: tuple[str, ...] = ()
+    """Record files of the ordinary world, and of offers and near misses among it, which are trained, calibrated and tested
+    on besides `records`, by splits of their own. `shipped` names the project's own."""
+    everyday_turns: int = Field(default=1, ge=1)
+    """Short everyday texts that take turns: an epoch takes one of them."""
+    ordinary: tuple[str, ...] = ()
+    """Record files of compliant texts that are never trained on: certificates rest on them. `shipped` names the project's
+    own."""
+    framed: int = Field(default=0, ge=0)
+    """Composed texts in an epoch: a passage with a few lines of everyday text before and after it."""
+    pages: int = Field(default=0, ge=0)
+    """Composed pages in an epoch: everyday text, every second time with offers among it."""
+    page_chunks: int = Field(default=10, ge=1)
+    """Most pieces of everyday text in a composed page."""
     phrasebook: tuple[str, ...] = ()
     """Record files used for training only, never held out: short texts that teach the words of a trade. `shipped` names
     the project's own."""
@@ -170,6 +194,10 @@ class DataSettings(_Group):
     """Copies of each quote, passage and phrase with broken and misspelt words. Epochs of the encoder take the text and its
     copies in turn; the n-gram branch learns from all."""
 
+    behaviour: str | None = "shipped"
+    """Folder with the texts of behaviour tests, which end training; `shipped` is the project's own, None leaves the tests
+    out."""
+
     @property
     def fractions(self) -> dict[str, float]:
         """The share of records in each split."""
@@ -177,11 +205,18 @@ class DataSettings(_Group):
 
 
 class ThresholdSettings(_Group):
-    """What the block and review thresholds guarantee."""
+    """What probabilities are stated for, and what the block and review thresholds guarantee."""
 
     precision_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     recall_target: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    prevalence: Annotated[float, Field(gt=0.0, le=0.5)] | None = 0.02
+    """Share of merchants that violate some policy, for which probabilities, thresholds and certificates are stated; None is
+    that of the calibration records."""
+    policy_floor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
+    """Least estimated precision of a policy that blocks by the pooled certificate."""
+    review_budget: Annotated[float, Field(gt=0.0, le=0.5)] | None = None
+    """Share of ordinary merchants that may go to review; None limits reviews by recall_target instead."""
 
 
 class Settings(_Group):
