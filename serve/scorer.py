@@ -22,6 +22,7 @@ from .evidence import EvidenceOptions
 from .postprocess import Postprocessor
 from .preprocess import EncodedText, TextOutputs, encode_texts, outputs_by_text
 from .result_cache import ResultCache
+from .warnings import LANGUAGE
 
 # ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.
 BATCH_TOKENS = 512
@@ -161,10 +162,12 @@ class Scorer:
         """Assessments of the texts that the cascade's first stage clears; None for the others, or without a cascade."""
         if self.cascade is None or not texts:
             return [None] * len(texts)
-        return [
+        early = [
             self._postprocessor.clear_early(encoded) if clear else None
             for encoded, clear in zip(texts, self.cascade.clears(texts), strict=True)
         ]
+        # The first stage is certified on texts that the model reads.
+        return [None if each is not None and LANGUAGE in each.warnings else each for each in early]
 
     def _assess_lazily(
         self, chunks: Iterator[list[str]], batch_tokens: int, cache: ResultCache

@@ -70,6 +70,7 @@ class ResultRow:
     truncated: bool
     bundle: str
     cleared_early: bool
+    warnings: tuple[str, ...]
     probabilities: dict[str, float | None]
 
     @classmethod
@@ -86,6 +87,7 @@ class ResultRow:
             truncated=assessment.truncated,
             bundle=assessment.bundle,
             cleared_early=early,
+            warnings=assessment.warnings,
             probabilities={
                 policy.id: None if early else _shortest(probability)
                 for policy, probability in zip(policies, assessment.probabilities, strict=True)
@@ -186,6 +188,7 @@ def _schema(pa: Any) -> Any:
             "truncated": pa.bool_(),
             "bundle": text,
             "cleared_early": pa.bool_(),
+            "warnings": pa.list_(text),
             "probabilities": pa.map_(text, number),
         }
     )

@@ -15,6 +15,9 @@ _COMMANDS = {
     "compare": Command("train.cli.compare", "compare two runs on the same records: which figures differ"),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": Command("serve.cli.score", "score files with a bundle"),
+    "behaviour": Command(
+        "serve.cli.behaviour", "test a bundle on plain offers and ordinary lines, changed and framed"
+    ),
     "bench": Command(
         "serve.cli.bench",
         "measure a bundle on this machine: texts per second, latency, the best setting",

@@ -1,0 +1,36 @@
+"""The language of records, told at training time."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from ..core.extras import require
+from ..data.cleaning.text import clean
+from ..data.language import ENGLISH, language_statistics
+
+_CHARACTERS_READ = 4_000
+_FEWEST_WORDS = 5
+
+
+def tell_languages(texts: Sequence[str]) -> tuple[str, ...]:
+    """The ISO 639 code of each text's language; "" where a text is too short to tell.
+
+    What the statistics that scoring uses take for English is "en"; py3langid, which takes product names for other
+    languages, is asked about the rest only.
+    """
+    return tuple(_language(text) for text in texts)
+
+
+def _language(text: str) -> str:
+    clean_text = clean(text).text
+    statistics = language_statistics(clean_text)
+    if statistics.is_english:
+        return ENGLISH
+    if statistics.words < _FEWEST_WORDS and not statistics.other_letters:
+        return ""
+    return str(_identifier().classify(clean_text[:_CHARACTERS_READ])[0])
+
+
+@cache
+def _identifier() -> Any:
+    return require("py3langid", "train")
