@@ -8,7 +8,9 @@ from ..train.evaluation.figures import Evaluation
 from ..train.report.card import (
     CERTIFIED,
     LIMITS,
+    blocks,
     figures,
+    languages_read,
     origin,
     plain,
     policies,
@@ -31,7 +33,8 @@ assessment = scorer.assess("text of the merchant")
 
 Any language with ONNX Runtime and a tokenizer library can score with it: cut the cleaned text into windows of
 {window_tokens} tokens that overlap by {stride_tokens}, {pooling}, then
-probability = sigmoid(scale * logit + bias), with scale and bias from `bundle.json`. The output
+probability = sigmoid(scale * logit + bias - length * log(windows)), with the numbers from `bundle.json`, whose
+`any_violation` and `prevalence` make of these the stated probabilities. The output
 `contributions` of a graph (window, token, policy), where it has one, is what each token adds to a logit."""
 
 _POOLING = {
@@ -62,6 +65,7 @@ def model_card(document: BundleDocument) -> str:
         "## Slices",
         *slices(evaluation),
         "## Policies and thresholds",
+        blocks(run.rule),
         policies(decision_fields(run.taxonomy, run.rule)["policies"]),
         CERTIFIED + " The certificates are in `bundle.json`.",
         *([] if limit is None else [whole_record(limit.threshold, asdict(limit))]),
@@ -69,7 +73,7 @@ def model_card(document: BundleDocument) -> str:
         _parity(document),
         *_variants(document),
         "## Limits",
-        LIMITS.format_map(facts),
+        "\n".join([LIMITS.format_map(facts), *languages_read(run.settings.model.languages, evaluation)]),
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -141,7 +141,11 @@ def test_a_block_says_what_its_certificate_is_about(make_bundle: Callable[..., P
     policies[0]["thresholds"]["block_certificate"] = {"scope": "pooled"}
     scorer = Scorer.load(make_bundle(tmp_path / "b", policies=policies), threads=1)
     assert [each.block_scope for each in scorer.policies] == ["pooled", None, "policy"]
-    found = {each.policy: each for text in TEXTS for each in scorer.assess(text).findings}
+    found = {
+        each.policy: each
+        for text in (*TEXTS, "The teapot is made by hand.")
+        for each in scorer.assess(text).findings
+    }
     assert {name: each.certificate for name, each in found.items()} == {
         "alpha": "pooled",
         "beta": None,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from ...data.behaviour import Behaviour, TextScores, behaviour, load_suite
-from ...data.records.record import Record, parse_record
+from ...data.behaviour import Behaviour, Suite, TextScores, behaviour, load_suite
+from ...data.records.record import record_from
 from ...data.shipped import SHIPPED
 from ..batching.batches import collate, length_batches, record_logits
 from ..batching.window_table import WindowTable, build_window_table, window_tokenizer
@@ -17,18 +17,32 @@ from ..run import LoadedRun, record_predictions
 from .decision_rule import DECISIONS
 
 
+def check_suite(suite: str | None) -> None:
+    """Read the texts before hours of training, not after them.
+
+    :raises RecordError: if the suite cannot be used.
+    """
+    if suite is not None:
+        _load(suite)
+
+
 def run_behaviour(run: LoadedRun, suite: str) -> Behaviour:
     """Test a run's model and decision rule on the suite in a folder, or on the shipped one.
 
     :raises RecordError: if the suite cannot be used.
     """
-    texts = load_suite(None if suite == SHIPPED else Path(suite))
-    return behaviour(lambda batch: score_texts(run, batch), run.taxonomy.ids, texts)
+    return behaviour(lambda batch: score_texts(run, batch), run.taxonomy.ids, _load(suite))
+
+
+def _load(suite: str) -> Suite:
+    return load_suite(None if suite == SHIPPED else Path(suite))
 
 
 def score_texts(run: LoadedRun, texts: Sequence[str]) -> TextScores:
     """Probabilities and decisions of texts, computed by this process alone: the others may have ended."""
-    records = [_record(run, number, text) for number, text in enumerate(texts)]
+    # Labelled for every policy, so that no cell is left out of the decision.
+    rows = ({"id": str(number), "text": text, "labels": []} for number, text in enumerate(texts))
+    records = [record_from(row, run.taxonomy) for row in rows]
     with tempfile.TemporaryDirectory() as cache:
         tokenizer = window_tokenizer(run.tokenizer_path, run.settings.model)
         table = build_window_table(records, tokenizer, Path(cache) / "windows")
@@ -36,12 +50,6 @@ def score_texts(run: LoadedRun, texts: Sequence[str]) -> TextScores:
         predictions = record_predictions(records, run.taxonomy, logits, table.n_windows.tolist())
     decided = run.rule.decide(predictions, run.taxonomy)
     return TextScores(decided.probabilities, [DECISIONS[index] for index in decided.decisions.tolist()])
-
-
-def _record(run: LoadedRun, number: int, text: str) -> Record:
-    # Labelled for every policy, so that no cell is left out of the decision.
-    row = {"id": str(number), "text": text, "labels": []}
-    return parse_record(row, run.taxonomy, row_number=number + 1)
 
 
 @torch.no_grad()

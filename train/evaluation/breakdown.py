@@ -20,6 +20,7 @@ from .figures import (
     ErrorRow,
     ReliabilityBin,
     SliceRow,
+    TradeOff,
     WorstErrors,
     defined,
 )
@@ -28,6 +29,7 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
 SNIPPET_CHARACTERS = 600
+REVIEW_BUDGETS = (0.005, 0.01, 0.02, 0.05, 0.1)
 _BANDS = (
     (300, "under 300 characters"),
     (1_000, "300 to 999 characters"),
@@ -124,6 +126,24 @@ def reliability_bins(
         half = z * float(np.sqrt(spread)) / (1 + z * z / cells)
         low, high = min(observed, max(0.0, centre - half)), max(observed, min(1.0, centre + half))
         rows.append(ReliabilityBin(float(w @ scores[inside] / w.sum()), observed, low, high, len(w)))
+    return tuple(rows)
+
+
+def trade_off(decided: DecidedRecords, budgets: Sequence[float] = REVIEW_BUDGETS) -> tuple[TradeOff, ...]:
+    """What is found where a budget limits the share of ordinary records in review, by any violation alone.
+
+    Both shares are of one kind of record, so they hold at any prevalence.
+    """
+    ordinary = np.sort(decided.any_violation[decided.labels.compliant])[::-1]
+    violating = decided.any_violation[decided.labels.violating]
+    if not len(ordinary) or not len(violating):
+        return ()
+    rows = []
+    for budget in budgets:
+        # The first that stays out of review: all that is above it goes there.
+        first_out = ordinary[min(int(np.floor(np.round(budget * len(ordinary), 9))), len(ordinary) - 1)]
+        over = float((ordinary > first_out).mean()), float((violating > first_out).mean())
+        rows.append(TradeOff(float(first_out), *over))
     return tuple(rows)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from ...data.taxonomy import Taxonomy
 from . import metrics
 from .bootstrap import percentile_interval
-from .breakdown import confusions, decision_counts, reliability_bins, slice_rows, worst_errors
+from .breakdown import confusions, decision_counts, reliability_bins, slice_rows, trade_off, worst_errors
 from .decision_rule import DecidedRecords, DecisionRule
 from .figures import AtThreshold, Bootstrap, Evaluation, Figure, MacroFigures, MeanAt, PolicyFigures, defined
 from .headline import CALIBRATION_SAMPLES, Sampled, headline
@@ -48,6 +48,8 @@ def evaluate(
         slices={name: slice_rows(values, decided) for name, values in predictions.slices.items()},
         confusions=confusions(labels, over_review),
         errors=worst_errors(decided, taxonomy.ids),
+        prevalence=None if decided.prevalence is None else decided.prevalence.stated,
+        trade_off=trade_off(decided),
     )
 
 

@@ -129,6 +129,15 @@ class DecisionCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class TradeOff:
+    """What a limit on the probability of any violation sends to review: shares of ordinary and of violating records."""
+
+    limit: float
+    ordinary: float
+    violating: float
+
+
+@dataclass(frozen=True, slots=True)
 class SliceRow:
     """The records with one value of a slice; `policies` counts those with violations and others among them."""
 
@@ -174,6 +183,9 @@ class WorstErrors:
 class Evaluation:
     """Everything that is measured of a model on labelled records.
 
+    Calibration errors, the Brier score and reliability are stated for `prevalence`; None is the share of violating records
+    here, for which all counts, precisions and recalls hold. `trade_off` has a row for each budget of reviews.
+
     `headline` is keyed as `HEADLINE`, `slices` by the name of the slice. A bundle keeps no bins, confusions and errors.
     """
 
@@ -192,6 +204,8 @@ class Evaluation:
     slices: Mapping[str, tuple[SliceRow, ...]]
     confusions: Confusions = Confusions()
     errors: WorstErrors = WorstErrors()
+    prevalence: float | None = None
+    trade_off: tuple[TradeOff, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, exact: `from_json` gives back an equal object."""

@@ -5,15 +5,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data.behaviour import Behaviour
+from ...data.language import ENGLISH
 from ...data.taxonomy import Taxonomy
 from ..evaluation.decision_rule import DecisionRule
 from ..evaluation.figures import Evaluation, Figure
 from ..evaluation.headline import HEADLINE
 from ..model.encoder import public_name
+from .certificates import block_sentence, pooled_sentence
 
 CERTIFIED = """\
-A policy has a block threshold only if its precision is certified; without one, what passes the review threshold goes
-to a person."""
+A policy has a block threshold only if its precision is certified, alone or pooled with other policies ("pooled": of all
+that they block together); without one, what passes the review threshold goes to a person."""
 
 LIMITS = """\
 - A finding is a reason to look, not a verdict: the passages are where to look first.
@@ -24,6 +27,8 @@ LIMITS = """\
 
 # Of each slice, as many values as the report shows.
 _SLICE_ROWS = 15
+# Share of records in other languages from which the card mentions them.
+_MANY_OTHERS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,6 +41,8 @@ class RunCard:
     :param evaluation: what `evaluate` measured on the test split.
     :param training: facts of the training itself, by name.
     :param limits: sentences on what the figures do not show, besides those that every card has.
+    :param behaviour: the behaviour tests; None where they are left out.
+    :param languages: those that the model reads (ISO 639); empty where it is not known to miss any.
     """
 
     name: str
@@ -49,6 +56,8 @@ class RunCard:
     training: Mapping[str, Any]
     max_windows: int
     limits: Sequence[str]
+    behaviour: Behaviour | None = None
+    languages: Sequence[str] = ()
 
 
 def run_card(card: RunCard) -> str:
@@ -74,13 +83,19 @@ def run_card(card: RunCard) -> str:
         *figures(card.evaluation),
         "## Slices",
         *slices(card.evaluation),
+        *behaviour_section(card.behaviour),
         "## Policies and thresholds",
+        blocks(card.rule),
         policies(rows),
         CERTIFIED + " The certificates are in `thresholds.json`.",
         *([] if any_review is None else [whole_record(any_review.threshold, asdict(any_review))]),
         "## Limits",
         "\n".join(
-            [LIMITS.format(max_windows=card.max_windows), *(f"- {plain(each)}" for each in card.limits)]
+            [
+                LIMITS.format(max_windows=card.max_windows),
+                *(f"- {plain(each)}" for each in card.limits),
+                *languages_read(card.languages, card.evaluation),
+            ]
         ),
     ]
     return "\n\n".join(sections) + "\n"
@@ -111,6 +126,33 @@ def figures(evaluation: Evaluation | None) -> list[str]:
     return [of, table(("figure", "value"), rows)]
 
 
+def behaviour_section(behaviour: Behaviour | None) -> list[str]:
+    """The behaviour tests in a sentence, or nothing without any."""
+    summary = "" if behaviour is None else behaviour.summary()
+    if not summary:
+        return []
+    return ["## Behaviour tests", f"{summary[0].upper()}{summary[1:]}. The run's report has the whole table."]
+
+
+def languages_read(languages: Sequence[str], evaluation: Evaluation | None) -> list[str]:
+    """List items on the languages that the model reads, and on test records in others."""
+    items = []
+    if tuple(languages) == (ENGLISH,):
+        items.append(
+            "- The model reads English. A text that scoring takes for another language is neither cleared nor blocked: it "
+            "goes to review with the warning `language`."
+        )
+    elif languages:
+        items.append(
+            f"- The model reads {', '.join(map(plain, languages))}; scoring does not check the language."
+        )
+    rows = evaluation.slices.get("language", ()) if evaluation else ()
+    others = sum(row.records for row in rows if row.value not in (ENGLISH, ""))
+    if evaluation and others and others >= _MANY_OTHERS * evaluation.records:
+        items.append(f"- {others:,} of the {evaluation.records:,} test records are not in English.")
+    return items
+
+
 def slices(evaluation: Evaluation | None) -> list[str]:
     """How the figures differ between kinds of records: the largest values of each slice."""
     rows = [
@@ -129,6 +171,12 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
+def blocks(rule: DecisionRule) -> str:
+    """What blocks, by which certificates, and for which prevalence."""
+    pooled = "" if rule.pooled is None else f" {pooled_sentence(rule.pooled)}"
+    return plain(block_sentence(rule) + pooled)
+
+
 def policies(rows: Iterable[Mapping[str, Any]]) -> str:
     """Thresholds of each policy and why there is a block threshold or none."""
     header = ("policy", "title", "severity", "review from", "block from", "why")
@@ -137,22 +185,27 @@ def policies(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _policy(policy: Mapping[str, Any]) -> tuple[str, ...]:
     thresholds = policy["thresholds"]
-    block = thresholds["block"]
+    block, scope = thresholds["block"], thresholds["block_certificate"]["scope"]
     return (
         f"`{policy['id']}`",
         policy["title"],
         policy["severity"],
         f"{thresholds['review']:.4f}",
-        "not certified" if block is None else f"{block:.4f}",
+        "none" if block is None else f"{block:.4f}{' (pooled)' if scope == 'pooled' else ''}",
         thresholds["block_certificate"]["reason"],
     )
 
 
 def whole_record(limit: float, certificate: Mapping[str, Any]) -> str:
     """The limit on the probability of any violation, in a sentence."""
+    if certificate["budget"] is not None:
+        return (
+            f"A text whose probability of any violation is below {limit:.4f} is clear as a whole: a budget sends "
+            f"{100 * certificate['budget']:g} % of ordinary records to review ({certificate['reason']})."
+        )
     sure = "certified" if certificate["certified"] else "not certified"
     return (
-        f"A text whose probability of any violation, 1 - product(1 - p), is below {limit:.4f} is clear as "
+        f"A text whose probability of any violation is below {limit:.4f} is clear as "
         f"a whole ({sure} to find {100 * certificate['recall_target']:g} % of violating records: "
         f"{certificate['reason']})."
     )

@@ -89,6 +89,48 @@ def precision_recall_chart(points: Sequence[Mapping[str, Any]], titles: Mapping[
     return styled((context + front).add_params(chosen).properties(width="container", height=340))
 
 
+def trade_off_points(any_violation: NDArray[Any], labels: LabelMatrix) -> list[dict[str, Any]]:
+    """Share of ordinary records to review against share of violating ones found, at most `_CURVE_POINTS`."""
+    ordinary, violating = any_violation[labels.compliant], any_violation[labels.violating]
+    if not len(ordinary) or not len(violating):
+        return []
+    limits = np.unique(ordinary)[::-1]
+    reviewed = 1.0 - np.searchsorted(np.sort(ordinary), limits, side="left") / len(ordinary)
+    found = 1.0 - np.searchsorted(np.sort(violating), limits, side="left") / len(violating)
+    # Most points where the budgets are.
+    kept = np.unique(np.searchsorted(reviewed, np.geomspace(reviewed[0], 1.0, _CURVE_POINTS) - 1e-9))
+    return [
+        {
+            "reviewed": round(float(reviewed[place]), 5),
+            "found": round(float(found[place]), 4),
+            "limit": round(float(limits[place]), 5),
+        }
+        for place in kept
+    ]
+
+
+def trade_off_chart(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Violations found against ordinary records to review, which grow by factors."""
+    alt = require("altair", "train")
+    base = alt.Chart(alt.Data(values=[dict(point) for point in points])).encode(
+        x=alt.X(
+            "reviewed:Q",
+            title="Ordinary records to review",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(format=".1%", tickCount=5),
+        ),
+        y=alt.Y(**_percent("found", "Violating records found", scale=alt.Scale(domain=[0, 1]))),
+        tooltip=[
+            alt.Tooltip("reviewed:Q", format=".2%", title="Ordinary records to review"),
+            alt.Tooltip("found:Q", format=".1%", title="Violating records found"),
+            alt.Tooltip("limit:Q", format=".4f", title="Any violation at or above"),
+        ],
+    )
+    line = base.mark_line(color=BLUE, strokeWidth=2, interpolate="step-after")
+    targets = base.mark_point(filled=True, color=BLUE, size=80, opacity=0)
+    return styled((line + targets).properties(width="container", height=260))
+
+
 def reliability_chart(bins: Sequence[ReliabilityBin]) -> dict[str, Any]:
     """Observed share against predicted probability, with intervals, over the count of cells per bin."""
     alt = require("altair", "train")

@@ -10,11 +10,13 @@ from ...core.display import visible
 from ...data.behaviour import Behaviour
 from ...data.taxonomy import Taxonomy
 from ..calibration.thresholds import PolicyThreshold, ReviewCertificate
+from ..evaluation.breakdown import REVIEW_BUDGETS
 from ..evaluation.decision_rule import DecisionRule
 from ..evaluation.figures import ErrorRow, Evaluation, SliceRow
 from ..evaluation.headline import HEADLINE
 from ..evaluation.predictions import Predictions
 from . import charts
+from .certificates import block_sentence, pooled_sentence
 from .page import write_page
 
 _SLICE_ROWS = 15
@@ -77,9 +79,12 @@ def write_report(path: Path, report: RunReport) -> None:
         "titles": titles,
         "review": {threshold.policy: threshold.review for threshold in rule.thresholds},
         "cards": _cards(evaluation),
-        "contents": [entry for entry in CONTENTS if entry[0] != "training" or "spec-training-0" in specs],
+        "contents": [entry for entry in CONTENTS if entry[0] not in _empty_parts(report, specs)],
         "thresholds": _threshold_rows(rule.thresholds, rule.calibration, report.taxonomy),
         "targets": _targets(rule.thresholds, rule.any_review),
+        "blocks": block_sentence(rule),
+        "pooled": None if rule.pooled is None else pooled_sentence(rule.pooled),
+        "budgets": list(zip(REVIEW_BUDGETS, evaluation.trade_off, strict=False)),
         "slices": [(name, _slice_rows(rows)) for name, rows in evaluation.slices.items()],
         "false_alarms": _error_rows(evaluation.errors.false_alarms),
         "misses": _error_rows(evaluation.errors.misses),
@@ -97,11 +102,13 @@ def write_report(path: Path, report: RunReport) -> None:
 def _chart_specs(report: RunReport, titles: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     """Name in the page -> (title, Vega-Lite specification)."""
     evaluation, policies = report.evaluation, report.taxonomy.ids
-    probabilities = report.rule.calibration.apply(report.predictions.logits)
-    points = charts.precision_recall_points(probabilities, report.predictions.labels, policies)
+    decided = report.rule.decide(report.predictions, report.taxonomy)
+    points = charts.precision_recall_points(decided.probabilities, decided.labels, policies)
+    reviews = charts.trade_off_points(decided.any_violation, decided.labels)
     specs = {
         "spec-intervals": ("Average precision", charts.interval_chart(evaluation.per_policy)),
         "spec-curves": ("Precision and recall", charts.precision_recall_chart(points, titles)),
+        "spec-reviews": ("Reviews", charts.trade_off_chart(reviews)),
         "spec-reliability": ("Reliability", charts.reliability_chart(evaluation.reliability)),
         "spec-confusions": ("Confusions", charts.confusion_chart(evaluation.confusions, policies, titles)),
     }
@@ -133,10 +140,18 @@ def _error_rows(rows: Sequence[ErrorRow]) -> list[ErrorRow]:
     return [replace(row, id=visible(row.id, 120), text=visible(row.text, 700)) for row in rows]
 
 
+def _empty_parts(report: RunReport, specs: Mapping[str, Any]) -> set[str]:
+    """The parts of the page that there is nothing to show in."""
+    shown = {"training": "spec-training-0" in specs, "behaviour": report.behaviour is not None}
+    return {part for part, there in shown.items() if not there}
+
+
 def _behaviour_rows(behaviour: Behaviour | None) -> list[tuple[str, ...]]:
     """Rows of the table of behaviour tests: names come from the texts' files, which a user may have written."""
     rows = () if behaviour is None else behaviour.rows()
-    return [tuple(visible(each, _VALUE_CHARACTERS) for each in (row.test, row.figure, row.detail)) for row in rows]
+    return [
+        tuple(visible(each, _VALUE_CHARACTERS) for each in (row.test, row.figure, row.detail)) for row in rows
+    ]
 
 
 def _slice_rows(rows: Sequence[SliceRow]) -> dict[str, Any]:
@@ -169,7 +184,10 @@ def _threshold_rows(
 def _certificate(certificate: Any, what: str, lower: float) -> dict[str, Any]:
     """Without a certificate the bound is left out: it is not what kept the threshold from one."""
     bound = f"{what} at least {100 * lower:.1f} %: " if certificate.certified else ""
-    return {"certified": certificate.certified, "text": bound + certificate.reason}
+    name = "Certified" if certificate.certified else "Not certified"
+    if getattr(certificate, "scope", "policy") == "pooled":
+        name = "Pooled"
+    return {"name": name, "text": bound + certificate.reason}
 
 
 def _targets(thresholds: Sequence[PolicyThreshold], any_review: ReviewCertificate | None) -> str:
@@ -185,10 +203,12 @@ def _targets(thresholds: Sequence[PolicyThreshold], any_review: ReviewCertificat
 
 def _whole_record(any_review: ReviewCertificate) -> str:
     certificate = _certificate(any_review, "recall", any_review.recall_lower)
-    return (
-        f"A record whose probability of any violation is below {any_review.threshold:.4f} is clear as a whole "
-        f"({'certified' if any_review.certified else 'not certified'}: {certificate['text']})."
-    )
+    if any_review.budget is not None:
+        budget = f"set so that {100 * any_review.budget:g}\u00a0% of ordinary records go to review"
+        why = f"{budget}: {any_review.reason}"
+    else:
+        why = f"{certificate['name'].lower()}: {certificate['text']}"
+    return f"A record whose probability of any violation is below {any_review.threshold:.4f} is clear as a whole ({why})."
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -11,11 +11,12 @@ import pytest
 from merchantguard.core.decisions import Calibration
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.taxonomy import Policy, Taxonomy
-from merchantguard.train.calibration.thresholds import fit_thresholds
+from merchantguard.train.calibration.thresholds import Targets, fit_thresholds
+from merchantguard.train.evaluation.breakdown import REVIEW_BUDGETS
 from merchantguard.train.evaluation.decision_rule import DecisionRule
 from merchantguard.train.evaluation.evaluate import evaluate
 from merchantguard.train.evaluation.predictions import Predictions
-from merchantguard.train.report.charts import precision_recall_points, training_charts
+from merchantguard.train.report.charts import precision_recall_points, trade_off_points, training_charts
 from merchantguard.train.report.page import content_policy
 from merchantguard.train.report.report import RunReport, write_report
 
@@ -73,7 +74,7 @@ def example(records: int = 60) -> RunReport:
     )
     calibration = Calibration.identity(3)
     thresholds = fit_thresholds(
-        calibration.apply(logits), predictions.labels, taxonomy.ids, precision_target=0.9
+        calibration.apply(logits), predictions.labels, taxonomy.ids, targets=Targets(precision_target=0.9)
     )
     rule = DecisionRule(calibration, thresholds)
     return RunReport(
@@ -154,7 +155,14 @@ def test_the_contents_lead_somewhere(page: Page) -> None:
 
 
 def test_what_was_asked_for_is_there(page: Page) -> None:
-    for words in ("Macro average precision", "model.rank", "ab" * 32, "Only for <tests>.", "Not certified"):
+    for words in (
+        "Macro average precision",
+        "model.rank",
+        "ab" * 32,
+        "Only for <tests>.",
+        "Not certified",
+        "Of 3 policies",
+    ):
         assert words in page.text, words
     assert "6 smaller values are left out" in page.text
 
@@ -183,3 +191,33 @@ def test_curve_points_end_at_full_recall_and_skip_policies_without_violations() 
 def test_only_numbers_seen_twice_are_drawn() -> None:
     assert [name for name, _ in training_charts(LOG)] == ["loss", "learning rate"]
     assert training_charts([]) == []
+
+
+def test_pooled_certificates_are_told_apart(tmp_path: Path) -> None:
+    report = example()
+    (first, *others), small = report.rule.thresholds, {"violating": 90, "found": 80, "ordinary": 4_000}
+    pooled = replace(
+        first.block_certificate, threshold=0.9, certified=True, scope="pooled", wrong_policy=4, **small
+    )
+    shared = replace(first, block=0.9, review=0.1, block_certificate=pooled)
+    rule = replace(report.rule, thresholds=[shared, *others], pooled=pooled)
+    write_report(tmp_path / "r.html", replace(report, rule=rule))
+    parsed = Page()
+    parsed.feed((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "1 by a pooled one" in parsed.text
+    assert "5.0\u00a0% of the found are blocked for a policy that they do not violate" in parsed.text
+    assert "Pooled" in parsed.text
+
+
+def test_the_trade_off_falls_with_the_budget() -> None:
+    report = example(400)
+    rows = report.evaluation.trade_off
+    assert len(rows) == 5
+    assert all(row.ordinary <= budget for row, budget in zip(rows, REVIEW_BUDGETS, strict=True))
+    assert [row.violating for row in rows] == sorted(row.violating for row in rows)
+    decided = report.rule.decide(report.predictions, report.taxonomy)
+    points = trade_off_points(decided.any_violation, decided.labels)
+    for point in points:
+        over = decided.any_violation >= point["limit"] - 6e-6
+        assert point["reviewed"] == pytest.approx(over[decided.labels.compliant].mean(), abs=0.01)
+    assert trade_off_points(decided.any_violation[:0], decided.labels[:0]) == []
