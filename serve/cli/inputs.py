@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...core.errors import RecordError
+from ...data.records.decoding import decode_text
 from ...data.records.readers import OnFault, RowFault, iter_records, iter_stream
 from ...data.records.record import Record, record_from
 
@@ -64,7 +65,10 @@ def _read_page_file(path: Path, page_id: str, on_fault: OnFault) -> Iterator[Rec
 
 def _read_page(stream: BinaryIO, field: str, place: str, page_id: str, on_fault: OnFault) -> Iterator[Record]:
     content = stream.read(_PAGE_BYTES + 1)
-    text = _decode(content[:_PAGE_BYTES])
+    decoded = decode_text(content[:_PAGE_BYTES], markup=field == "html")
+    text = decoded.text
+    if decoded.note:
+        print(f"{place}: {decoded.note}", file=sys.stderr)
     try:
         if len(content) > _PAGE_BYTES:
             raise RecordError(f"larger than {_PAGE_BYTES >> 20} MiB")
@@ -73,11 +77,3 @@ def _read_page(stream: BinaryIO, field: str, place: str, page_id: str, on_fault:
         on_fault(RowFault(place, 1, str(error)), text[:2000])
     else:
         yield record
-
-
-def _decode(content: bytes) -> str:
-    """Text of a page without a stated encoding: UTF-8 if it is valid, otherwise the default of Western browsers."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")

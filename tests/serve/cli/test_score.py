@@ -178,3 +178,21 @@ def test_a_closed_pipe_is_no_traceback(bundle_path: Path, tmp_path: Path) -> Non
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
+
+
+def test_pages_are_read_as_they_declare_and_doubt_is_said(
+    bundle_path: Path, tmp_path: Path, capfdbinary: Any
+) -> None:
+    words = "Одноразовые вейпы и сигареты, доставка crimson"
+    (tmp_path / "a.html").write_bytes(f"<meta charset=windows-1251><p>{words}</p>".encode("cp1251"))
+    (tmp_path / "b.html").write_bytes(f"<meta charset=utf-8><p>{words}</p>".encode() + b"caf\xe9")
+    (tmp_path / "c.txt").write_bytes(words.encode("koi8-r"))
+    (tmp_path / "d.html").write_bytes(f"<p>{words}</p>".encode("utf-16"))
+    assert score(bundle_path, *(tmp_path / name for name in ("a.html", "b.html", "c.txt", "d.html"))) == 0
+    out, err = capfdbinary.readouterr()
+    for row in read_jsonl(out.decode()):
+        assert "доставка" in row["findings"][0]["spans"][0]["text"]
+    assert "b.html: 1 characters are not valid utf-8" in err.decode()
+    assert "c.txt: no encoding is stated and it is not UTF-8; read as koi8_r" in err.decode()
+    assert "a.html" not in err.decode()
+    assert "d.html" not in err.decode()
