@@ -9,6 +9,7 @@ from baselines import Outcome
 from numpy.typing import NDArray
 from quality_data import TestSet, is_near_miss
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.core.labels import LabelMatrix
 from merchantguard.data.records.record import Record, label_matrix
 from merchantguard.data.taxonomy import Taxonomy
@@ -80,7 +81,9 @@ class TestSetFigures:
         labels = LabelMatrix(self.labels.values, np.ones_like(self.labels.mask))
 
         def statistic(rows: Rows) -> float:
-            return float(np.mean([any_violation_auroc(p[rows], labels[rows]) for p in probabilities]))
+            return float(
+                np.mean([any_violation_auroc(any_violation(p[rows]), labels[rows]) for p in probabilities])
+            )
 
         return statistic
 
@@ -99,7 +102,12 @@ class TestSetFigures:
             labels = self.labels[rows]
             pairs = zip(probabilities, reviews, strict=True)
             return float(
-                np.mean([false_alarm_rate(p[rows], labels, review_limits(p[rows], *r)) for p, r in pairs])
+                np.mean(
+                    [
+                        false_alarm_rate(p[rows], labels, review_limits(any_violation(p[rows]), *r))
+                        for p, r in pairs
+                    ]
+                )
             )
 
         return statistic
@@ -110,7 +118,7 @@ class TestSetFigures:
         def statistic(rows: Rows) -> float:
             shares = []
             for each, review in zip(probabilities, reviews, strict=True):
-                limits = review_limits(each[rows], *review)
+                limits = review_limits(any_violation(each[rows]), *review)
                 counts = decide(each[rows], self.labels[rows], limits)
                 total = int(counts.positives.sum())
                 shares.append(int(counts.found.sum()) / total if total else float("nan"))
@@ -163,5 +171,5 @@ def calibrated(
     held = fitted.apply(outcome.logits["calibration"])
     thresholds = fit_thresholds(held, labels, taxonomy.ids)
     review = np.array([threshold.review for threshold in thresholds])
-    limit = fit_any_review(held, labels).threshold
+    limit = fit_any_review(any_violation(held), labels).threshold
     return {name: fitted.apply(values) for name, values in outcome.logits.items()}, (review, limit)

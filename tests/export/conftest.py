@@ -70,7 +70,7 @@ def make_run(base_folder: Path) -> Callable[..., LoadedRun]:
             torch.nn.init.normal_(model.ngrams.weight)
             model.ngrams.special_ids = torch.tensor([0, 2, 3])
         policies = (Policy(name, name.title(), "prohibited", "c", "") for name in ("alpha", "beta", "gamma"))
-        probabilities = np.linspace(0.01, 0.99, 200, dtype=np.float32)[:, None].repeat(3, axis=1)
+        probabilities = np.linspace(0.01, 0.99, 2000, dtype=np.float32)[:, None].repeat(3, axis=1)
         labels = probabilities > 0.4
         return LoadedRun(
             path=base_folder,

@@ -50,23 +50,22 @@ class _Cells:
     def _log_odds(self, theta: Floats) -> Floats:
         return np.asarray(np.exp(theta[:, 0]) * self.logits + theta[:, 1] - self.length * self.long)
 
-    def loss(self, theta: Floats) -> Floats:
-        """Negative log-likelihood (K,) at theta (K, 2) = (log scale, bias)."""
-        margins = self._log_odds(theta)
-        signed = np.where(self.labels > 0, margins, -margins)
-        return (self.weights * np.logaddexp(0.0, -signed)).sum(axis=0)
-
-    def slopes(self, theta: Floats) -> tuple[Floats, Floats]:
-        """Gradient (K, 2) and Fisher information (K, 2, 2) of the loss."""
+    def evaluate(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Negative log-likelihood (K,) at theta (K, 2) = (log scale, bias), gradient (K, 2), Fisher information (K, 2, 2)."""
         scaled = np.exp(theta[:, 0]) * self.logits
-        probability = expit(self._log_odds(theta))
+        margins = scaled + theta[:, 1] - self.length * self.long
+        # One exponential serves loss and probability, and takes no positive number.
+        small = np.exp(-np.abs(margins))
+        probability = np.where(margins >= 0, 1.0, small) / (1.0 + small)
+        wrong = np.maximum(np.where(self.labels > 0, -margins, margins), 0.0)
+        loss = np.einsum("nk,nk->k", self.weights, wrong + np.log1p(small))
         residual = self.weights * (probability - self.labels)
-        gradient = np.stack([(residual * scaled).sum(axis=0), residual.sum(axis=0)], axis=1)
+        gradient = np.stack([np.einsum("nk,nk->k", residual, scaled), residual.sum(axis=0)], axis=1)
         curvature = self.weights * probability * (1.0 - probability)
-        mixed = (curvature * scaled).sum(axis=0)
-        square = (curvature * scaled**2).sum(axis=0)
+        mixed = np.einsum("nk,nk->k", curvature, scaled)
+        square = np.einsum("nk,nk,nk->k", curvature, scaled, scaled)
         information = np.stack([square, mixed, mixed, curvature.sum(axis=0)], axis=1).reshape(-1, 2, 2)
-        return gradient, information
+        return loss, gradient, information
 
     def with_length(self, theta: Floats, *, steps: int = 20, tolerance: float = 1e-6) -> "_Cells":
         """The same cells with the most probable `length` >= 0 at theta, found by Newton's method."""
@@ -190,14 +189,24 @@ def _maximise(cells: _Cells, start: Floats, centre: Floats, spread: Floats) -> t
     """Posterior modes (K, 2) and covariances (K, 2, 2) of the policies, from a Laplace approximation at the modes."""
     precision = 1.0 / spread**2
 
+    last: dict[bytes, tuple[Floats, Floats, Floats]] = {}
+
+    def evaluate(theta: Floats) -> tuple[Floats, Floats, Floats]:
+        # The search asks for value, gradient and curvature of one place apart.
+        key = theta.tobytes()
+        if key not in last:
+            last.clear()
+            last[key] = cells.evaluate(theta)
+        return last[key]
+
     def objective(flat: Floats) -> tuple[float, Floats]:
         theta = flat.reshape(-1, 2)
         penalty = 0.5 * (precision * (theta - centre) ** 2).sum(axis=1)
-        gradient = cells.slopes(theta)[0] + precision * (theta - centre)
-        return float((cells.loss(theta) + penalty).sum()), gradient.ravel()
+        loss, slope, _ = evaluate(theta)
+        return float((loss + penalty).sum()), (slope + precision * (theta - centre)).ravel()
 
     def information(theta: Floats) -> Floats:
-        return cells.slopes(theta)[1] + np.diag(precision)
+        return np.asarray(evaluate(theta)[2] + np.diag(precision))
 
     # The policies' objectives are separate: their sum has the same minima. Rounding of the sum may stop the search before
     # its gradient is quite so small.
