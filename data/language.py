@@ -2,7 +2,7 @@
 
 A text is taken for English unless more than a quarter of its letters belong to another script, or fewer than half of its
 distinct words are in the word list of cleaning. Four words count as known beforehand, so that a few names are no
-foreign language. The limits were chosen on pages of real websites (`bench/languages.py`).
+foreign language; one fewer for each common word of other languages. The limits were chosen on pages of real websites (`bench/languages.py`).
 """
 
 import re
@@ -25,21 +25,25 @@ _SHORTEST_WORD = 2
 _LONGEST_CODE = 4
 # Common words of other languages that the word list has too, since broken words must not be joined across them.
 _OTHER = (
-    "al au auch avec ce con da dans das de del den der des di die dos du ein el em en es et eu fra ich il ist ja je la las "
-    "le les lo los lui ma mais mi mit na ne nel nicht nos ou par para per por pour que qui se ses si sie sin son sont su "
-    "sur te tu um un una und une vi von wir zu"
+    "al alla alle alles att au auch aus aux avec bei ce chez como con da dans das de del dem den der des di die dla dos du "
+    "een ein el elle em en es est et eu fra fur gli het ich ihr ihre ikke il ist ja je jest la las le les lo los lui ma mais "
+    "mas med met mi mit na nach ne nel nella nicht nie non nos notre nous och oder oraz os ou par para per piu por pour que "
+    "qui se ses si sie sin sobre son sont su sul sur te til todo todos tous tout toute toutes tu uber um un una und une van "
+    "vi von voor vos votre vous wir y zu zum zur"
 )
 _OTHER_LANGUAGES = frozenset(_OTHER.split())
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageStatistics:
-    """Counts of a text: letters, those outside the Latin script, distinct words, and those that the word list has."""
+    """Counts of a text: letters, and those outside the Latin script; distinct words, those that the word list has, and those
+    that are common in another language."""
 
     letters: int
     other_letters: int
     words: int
     known: int
+    other_words: int
 
     @property
     def is_english(self) -> bool:
@@ -55,8 +59,9 @@ class LanguageStatistics:
 
     @property
     def known_share(self) -> float:
-        """Share of known words, with those that count beforehand."""
-        return (self.known + _KNOWN_BEFOREHAND) / (self.words + _KNOWN_BEFOREHAND)
+        """Share of known words, with those that count beforehand; 1 without any word."""
+        beforehand = max(0, _KNOWN_BEFOREHAND - self.other_words)
+        return (self.known + beforehand) / (self.words + beforehand) if self.words else 1.0
 
 
 def language_statistics(text: str) -> LanguageStatistics:
@@ -69,6 +74,7 @@ def language_statistics(text: str) -> LanguageStatistics:
         other_letters=_other_letters(text),
         words=len(words),
         known=sum(word in known and word not in _OTHER_LANGUAGES for word in words),
+        other_words=sum(word in _OTHER_LANGUAGES for word in words),
     )
 
 

@@ -18,7 +18,7 @@ from .evaluation.predictions import Predictions
 from .fitting.fit import TrainingResult
 from .report.card import RunCard, run_card
 from .report.report import RunReport, write_report
-from .run import BEHAVIOUR, CARD, METRICS, Provenance, REPORT, load_run, predictions_file, write_rule
+from .run import BEHAVIOUR, CARD, METRICS, REPORT, Provenance, load_run, predictions_file, write_rule
 from .settings import Settings, ThresholdSettings
 
 

@@ -11,6 +11,7 @@ from ..core.files import sha256_file, write_json
 from ..data.splitting.splits import SPLITS
 from .batching.dataset import SplitRecords, check_positives
 from .batching.shards import shard_paths, shards_hash
+from .evaluation.behaviour import check_suite
 from .finalize import finalize
 from .fitting.checkpoint import checkpoint_folders, fingerprint
 from .fitting.fit import fit_splits
@@ -28,9 +29,11 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
 
     :raises RunError: if the folder contains another run, a split cannot be used, or training diverges.
     :raises SettingsError: if base weights or LoRA targets do not fit the settings.
+    :raises RecordError: if the texts of the behaviour tests cannot be used.
     """
     _prepare_folder(folder, resume=resume)
     without = _policies_without_positives(data)
+    check_suite(settings.data.behaviour)
     base = describe_base(settings.model)
     data_hash = _data_hash(settings, data)
     if settings.loop.threads:

@@ -51,8 +51,8 @@ def test_vietnamese_letters_are_latin() -> None:
 def test_counts_of_any_text_fit_each_other(text: str) -> None:
     found = language_statistics(text)
     assert 0 <= found.other_letters <= found.letters <= len(text)
-    assert 0 <= found.known <= found.words
-    assert 0 < found.known_share <= 1
+    assert 0 <= found.known <= found.known + found.other_words <= found.words
+    assert 0 <= found.known_share <= 1
     assert found.is_english in (True, False)
 
 
@@ -69,8 +69,11 @@ def test_a_hostile_text_costs_little(piece: str) -> None:
 
 
 def test_shares() -> None:
-    found = LanguageStatistics(letters=100, other_letters=26, words=6, known=1)
+    found = LanguageStatistics(letters=100, other_letters=26, words=6, known=1, other_words=0)
     assert found.other_share == 0.26
     assert found.known_share == 0.5
     assert not found.is_english
-    assert LanguageStatistics(letters=4, other_letters=2, words=1, known=0).is_english
+    assert LanguageStatistics(letters=4, other_letters=2, words=1, known=0, other_words=0).is_english
+    assert (
+        LanguageStatistics(letters=30, other_letters=0, words=6, known=1, other_words=3).known_share == 2 / 7
+    )
