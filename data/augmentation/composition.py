@@ -99,8 +99,8 @@ def compose_pages(
 
 
 def _framed(parts: PageParts, draw: random.Random) -> list[Passage]:
-    """One passage, with no to two pieces of ordinary text on either side."""
-    sides = [[_piece(parts, draw) for _ in range(draw.choice((0, 1, 1, 2)))] for _ in range(2)]
+    """One passage, with none to three pieces of ordinary text on either side."""
+    sides = [[_piece(parts, draw) for _ in range(draw.choice((0, 1, 2, 3)))] for _ in range(2)]
     before, after = ([Passage(text) for text in side] for side in sides)
     return [*before, draw.choice(parts.passages), *after]
 
