@@ -9,14 +9,16 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from ...core.display import safe_repr
 from ...core.errors import AuditError, RecordError
 from ...core.extras import require
+from ...data.records.csv_split import split_rows
 from ...data.records.record import Record, record_from
-from ...data.records.rows import check_path, long_cells, open_rows
+from ...data.records.rows import MAX_LINE_BYTES, check_path, open_rows
 from ...data.records.schema import ALL_OTHERS, from_json_text, strict_json
 from ...data.records.writers import csv_cell, json_line
 from ...data.taxonomy import Taxonomy
@@ -165,27 +167,15 @@ def _write_csv_row(
 
 def _csv_rows(stream: IO[bytes]) -> Iterator[tuple[bytes, list[str]]]:
     """The bytes of each row, including its line end, and its cells; no cells if the row is not valid."""
-    taken: list[bytes] = []
-
-    def lines() -> Iterator[str]:
-        for number, line in enumerate(stream):
-            taken.append(line)
-            plain = line.removeprefix(_BOM) if number == 0 else line
-            yield plain.decode("utf-8", errors="surrogateescape")
-
-    reader = csv.reader(lines(), strict=True)
-    while True:
-        taken.clear()
-        try:
-            with long_cells:
-                cells = next(reader)
-        except StopIteration:
-            if taken:
-                yield b"".join(taken), []
-            return
-        except csv.Error:
-            cells = []
-        yield b"".join(taken), cells
+    first = stream.readline()
+    mark = _BOM if first.startswith(_BOM) else b""
+    lines = (
+        (line, len(line) <= MAX_LINE_BYTES + line.endswith(b"\n"))
+        for line in chain([first.removeprefix(_BOM)], stream)
+    )
+    for row in split_rows(lines, limit=MAX_LINE_BYTES):
+        yield mark + b"".join(row.lines), row.cells or []
+        mark = b""
 
 
 def _edit_parquet(source: Path, target: Path, rows: Rows) -> None:

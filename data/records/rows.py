@@ -1,11 +1,9 @@
 """Rows from data files, one by one and in bounded memory; `record` interprets them."""
 
-import csv
 import gzip
 import json
-import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +11,7 @@ from typing import Any, BinaryIO
 from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.extras import require
+from .csv_split import split_rows
 from .record import BODY_FIELDS
 from .schema import strict_json
 
@@ -24,6 +23,7 @@ PARQUET_BATCH_ROWS = 64
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet would run a cell that begins with one of these; in CSV an apostrophe is put before it."""
 
+_RAW_BYTES = 40_000
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -145,96 +145,26 @@ def _lines(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[tuple[byt
         yield line, whole
 
 
-class _LongCells:
-    """A context in which `csv` reads cells of up to `MAX_LINE_BYTES`.
-
-    The limit on a cell is one for the whole process: it is set back when no row is being read, in any thread.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = self._before = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._readers == 0:
-                self._before = csv.field_size_limit()
-                csv.field_size_limit(max(self._before, MAX_LINE_BYTES))
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if self._readers == 0:
-                csv.field_size_limit(self._before)
-
-
-long_cells = _LongCells()
-
-
-class _RowTooLong(Exception):
-    """A row of CSV passed `MAX_LINE_BYTES`."""
-
-
-class _CsvFeed:
-    """Lines for `csv.reader`, counted since the last row, so that an open quote cannot exhaust the memory."""
-
-    def __init__(self, lines: Iterable[tuple[bytes, bool]]) -> None:
-        self._lines = iter(lines)
-        self._size = 0
-        self.raw: list[str] = []
-
-    def __iter__(self) -> "_CsvFeed":
-        return self
-
-    def __next__(self) -> str:
-        line, whole = next(self._lines)
-        text = line.decode("utf-8", errors="surrogateescape")
-        self._size += len(line)
-        if self._size <= 10_000 or not self.raw:
-            self.raw.append(text[:10_000])
-        if not whole or self._size > MAX_LINE_BYTES:
-            raise _RowTooLong
-        return text
-
-    def next_row(self) -> None:
-        """Forget the lines of the last row."""
-        self._size = 0
-        self.raw = []
-
-
 def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) -> Iterator[RawRow]:
     """Yield the rows of comma-separated text with a header; an empty cell is an absent field.
 
     An empty cell of `labels` is an empty list, since a table has no other way to write one: mark an
     unlabelled row with "*" in the column `unknown`. An apostrophe before one of `FORMULA_STARTS` at
-    the start of a cell is removed, since `write_records` puts it there.
+    the start of a cell is removed, since `write_records` puts it there. A quote that is never closed costs
+    its row, not those after it: see `csv_split`.
 
     :raises RecordError: if there is no header with an id and, with `body`, a text.
     """
-    feed = _CsvFeed(_lines(stream, name=name))
-    reader = csv.reader(feed, strict=True)
     header: list[str] | None = None
-    number = 0
-    while True:
-        feed.next_row()
-        number += 1
-        try:
-            with long_cells:
-                cells = next(reader)
-        except StopIteration:
-            return
-        except _RowTooLong:
-            yield RawRow(number, None, "".join(feed.raw), f"the row is longer than {MAX_LINE_BYTES:,} bytes")
-            continue
-        except csv.Error as error:
-            yield RawRow(number, None, "".join(feed.raw), f"not valid CSV: {error}")
-            continue
-        if header is None:
-            header = [cell.strip() for cell in cells]
+    for number, row in enumerate(split_rows(_lines(stream, name=name), limit=MAX_LINE_BYTES), start=1):
+        raw = b"".join(row.lines)[:_RAW_BYTES].decode("utf-8", errors="surrogateescape")
+        if row.cells is None:
+            yield RawRow(number, None, _escaped(raw), row.reason)
+        elif header is None:
+            header = [cell.strip() for cell in row.cells]
             _check_columns(header, name=name, body=body)
-        elif cells:
-            yield _csv_row(number, cells, header=header, raw="".join(feed.raw))
+        elif row.cells:
+            yield _csv_row(number, row.cells, header=header, raw=raw)
 
 
 def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str) -> RawRow:

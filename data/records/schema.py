@@ -1,6 +1,7 @@
 """Reading single fields of a row: types checked, and errors that name the field and the value."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NoReturn
@@ -59,9 +60,9 @@ def policy_ids(given: Mapping[str, Any], field: str, taxonomy: Taxonomy | None) 
     :raises RecordError: if it is not a list, an id is repeated, or the taxonomy does not have it.
     """
     value = given.get(field, [])
-    if isinstance(value, str):  # a cell of a table: "a;b", "a|b" or a JSON list
+    if isinstance(value, str):  # a cell of a table: "a;b", "a|b" or a list
         if value.lstrip().startswith("["):
-            value = from_json_text(field, value)
+            value = _list_in_cell(field, value)
         else:
             value = [item.strip() for item in value.replace("|", ";").split(";") if item.strip()]
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -76,6 +77,28 @@ def policy_ids(given: Mapping[str, Any], field: str, taxonomy: Taxonomy | None) 
             raise RecordError(f"{field}: {taxonomy.explain_unknown(item)}")
         seen.add(item)
     return tuple(value)
+
+
+# A list as Python, pandas or numpy prints it: ['a', 'b'] or ['a' 'b'].
+_PRINTED_ITEM = re.compile(r"""\s*(?:'([^'"\\]*)'|"([^'"\\]*)")\s*,?""")
+
+
+def _list_in_cell(field: str, value: str) -> Any:
+    """The list in a table's cell: JSON, or as pandas and numpy print a list of policy ids.
+
+    :raises RecordError: if it is neither.
+    """
+    try:
+        return strict_json(value)
+    except ValueError:
+        inside = value.strip()[1:-1]
+        items, end = [], 0
+        while match := _PRINTED_ITEM.match(inside, end):
+            items.append(match[1] if match[1] is not None else match[2])
+            end = match.end()
+        if not value.rstrip().endswith("]") or inside[end:].strip() or not items:
+            raise wrong(field, value, 'JSON, nor a list such as ["a", "b"]') from None
+        return items
 
 
 def read_evidence(
