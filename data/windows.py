@@ -74,7 +74,7 @@ class WindowTokenizer:
         self.pad_id = _pad_id(tokenizer)
         self._most_characters = _CHARACTERS_PER_TOKEN * max_windows * window_tokens
         self._tokenizer = _private_copy(tokenizer)
-        self._tokenizer.enable_truncation(window_tokens, stride=stride_tokens)
+        self._room = window_tokens - special
 
     @classmethod
     def from_file(
@@ -117,17 +117,34 @@ class WindowTokenizer:
         return len(text) > self._most_characters and not text[self._most_characters :].isspace()
 
     def _windows(self, encoding: Encoding, *, cut: bool) -> Windows:
-        encodings = [encoding, *encoding.overflowing]
-        windows = [_window(part) for part in encodings[: self.max_windows]]
-        return Windows(windows=windows, truncated=cut or len(encodings) > self.max_windows)
+        """Cut the encoding of a whole text as the library's truncation with a stride does.
+
+        Not left to the library: some versions (0.23.1 and 0.23.2) drop windows and do not say so.
+        """
+        ids, offsets = encoding.ids, encoding.offsets
+        first, end = _text_tokens(encoding.special_tokens_mask)
+        before, after = ids[:first], ids[end:]
+        # The last window is the first one that reaches the end.
+        starts = range(first, max(end - self.stride_tokens, first + 1), self._room - self.stride_tokens)
+        windows = [
+            Window(
+                ids=[*before, *ids[start : min(start + self._room, end)], *after],
+                offsets=[
+                    *([(0, 0)] * len(before)),
+                    *offsets[start : min(start + self._room, end)],
+                    *([(0, 0)] * len(after)),
+                ],
+            )
+            for start in starts[: self.max_windows]
+        ]
+        return Windows(windows=windows, truncated=cut or len(starts) > self.max_windows)
 
 
-def _window(encoding: Encoding) -> Window:
-    offsets = [
-        (0, 0) if special else offset
-        for offset, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-    ]
-    return Window(ids=encoding.ids, offsets=offsets)
+def _text_tokens(special: Sequence[int]) -> tuple[int, int]:
+    """Where the tokens of the text begin and end between the special ones; equal where the text has none."""
+    if 0 not in special:
+        return len(special), len(special)
+    return special.index(0), len(special) - special[::-1].index(0)
 
 
 def _private_copy(tokenizer: Tokenizer) -> Tokenizer:

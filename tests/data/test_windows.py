@@ -59,6 +59,38 @@ def test_windows_cover_the_tokens_and_overlap_by_the_stride(
         assert len(after) > stride  # something new in every window
 
 
+@pytest.mark.parametrize(("size", "stride"), [(8, 0), (20, 4), (128, 16)])
+def test_a_long_text_is_read_to_its_end_by_every_version_of_the_library(size: int, stride: int) -> None:
+    """Versions 0.23.1 and 0.23.2 of tokenizers drop most windows when they cut them."""
+    text = ("we ship vapes and pods overnight " * 280)[:9238]
+    tokenizer = WindowTokenizer(_TOKENIZER, window_tokens=size, stride_tokens=stride, max_windows=10_000)
+    for result in (tokenizer.encode(text), *tokenizer.encode_batch([text])):
+        assert result.windows[0].start == 0
+        assert result.windows[-1].end == len(text.rstrip())
+        assert all(after.start <= before.end + 1 for before, after in pairwise(result.windows))
+        assert not result.truncated
+
+
+@settings(deadline=None)
+@given(_texts, st.integers(3, 20), st.data())
+def test_windows_are_those_of_the_library(text: str, size: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(0, size - 3))
+    tokenizer = WindowTokenizer(_TOKENIZER, window_tokens=size, stride_tokens=stride, max_windows=1_000)
+    plain = Tokenizer.from_str(_TOKENIZER.to_str())
+    plain.encode_special_tokens = True
+    expected = plain.encode(text, add_special_tokens=False)
+    expected.truncate(size - 2, stride=stride)
+    found = [(window.ids[1:-1], window.offsets[1:-1]) for window in tokenizer.encode(text).windows]
+    assert found == [(part.ids, part.offsets) for part in (expected, *expected.overflowing)]
+
+
+def test_a_window_is_full_before_the_next_one_begins() -> None:
+    tokenizer = WindowTokenizer(_TOKENIZER, window_tokens=8, stride_tokens=2, max_windows=9)
+    for words, windows in ((0, 1), (1, 1), (6, 1), (7, 2), (10, 2), (11, 3)):
+        found = tokenizer.encode("ship " * words).windows
+        assert (words, len(found)) == (words, windows)
+
+
 def test_offsets_point_at_the_words() -> None:
     text = "we ship Vapes and pods " * 6
     tokenizer = WindowTokenizer(_TOKENIZER, window_tokens=12, stride_tokens=4, max_windows=99)
