@@ -83,7 +83,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "model.base": ("some/encoder", 1),
     "model.sha256": ("53aa51172d14", 1),
     "model.licence": ("MIT", 1),
-    "model.token_pooling": ("cls", "sum"),
+    "model.token_pooling": ("softmax", "sum"),
+    "model.sharpness": (4.0, 0),
     "model.window_pooling": ("attention", "mean"),
     "model.feature_norm": (10.0, -1),
     "model.describe_head": (True, "maybe"),
@@ -95,6 +96,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "model.max_windows": (8, 0),
     "model.gate": (True, "maybe"),
     "model.ngram_buckets": (512, -1),
+    "model.languages": (("en", "de"), ["English"]),
     "lora.enabled": (False, "maybe"),
     "lora.rank": (4, 0),
     "lora.alpha": (8.0, 0),
@@ -143,12 +145,22 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "data.split_seed": (3, "x"),
     "data.quotes": (True, "maybe"),
     "data.compliant_passages": (2, -1),
+    "data.everyday": (("shipped",), "shipped"),
+    "data.everyday_turns": (4, 0),
+    "data.ordinary": (("shipped",), "shipped"),
+    "data.framed": (10, -1),
+    "data.pages": (10, -1),
+    "data.page_chunks": (5, 0),
     "data.phrasebook": (("shipped",), "shipped"),
     "data.phrase_turns": (4, 0),
     "data.disguised_copies": (1, -1),
+    "data.behaviour": ("my-tests", 1),
     "thresholds.precision_target": (0.9, 0.5),
     "thresholds.recall_target": (0.9, 1.0),
     "thresholds.confidence": (0.9, 1.0),
+    "thresholds.prevalence": (0.1, 0),
+    "thresholds.policy_floor": (0.7, 1.0),
+    "thresholds.review_budget": (0.02, 0),
 }
 
 
@@ -167,8 +179,10 @@ def test_the_table_of_values_names_every_setting() -> None:
 @pytest.mark.parametrize("name", VALUES)
 def test_a_setting_takes_its_values_and_no_other(name: str) -> None:
     accepted, rejected = VALUES[name]
-    before = dict(_named(Settings()))
-    after = dict(_named(load_settings(overrides=[f"{name}={json.dumps(accepted)}"])))
+    # A gate stands on softmax pooling.
+    given = ["model.token_pooling=softmax"] if name == "model.gate" else []
+    before = dict(_named(load_settings(overrides=given)))
+    after = dict(_named(load_settings(overrides=[*given, f"{name}={json.dumps(accepted)}"])))
     assert after == before | {name: accepted}
     assert before[name] != accepted
     with pytest.raises(SettingsError) as caught:
@@ -185,8 +199,8 @@ def test_a_version_can_be_a_whole_number() -> None:
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [("model.stride_tokens=250", "stride_tokens"), ("model.window_pooling=attention", "gate: true needs")],
+    [("model.stride_tokens=250", "stride_tokens"), ("model.token_pooling=mean", "gate: true needs")],
 )
 def test_settings_that_contradict_each_other_are_rejected(override: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        load_settings(overrides=["model.gate=true", override])
+        load_settings(overrides=["model.token_pooling=softmax", "model.gate=true", override])

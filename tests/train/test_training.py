@@ -77,6 +77,16 @@ def test_a_run_has_the_files_of_the_contract(unbroken: Path) -> None:
     assert len(run.base.sha256 or "") == 64
 
 
+def test_a_run_ends_with_behaviour_tests(unbroken: Path) -> None:
+    found = json.loads((unbroken / "behaviour.json").read_text())
+    assert found["to_review"]["of"] == 400
+    assert len(found["unknown_policies"]) == 20  # the tiny taxonomy has none of them
+    assert "ordinary lines sent to review" in (unbroken / "report.html").read_text()
+    card = (unbroken / "README.md").read_text()
+    assert "## Behaviour tests\n\nOrdinary lines sent to review: " in card
+    assert "The model reads English." in card
+
+
 def test_the_card_shows_data_figures_slices_limits_and_licence(unbroken: Path) -> None:
     card = (unbroken / "README.md").read_text()
     metrics = json.loads((unbroken / "metrics.json").read_text())["test"]
