@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.decisions import Calibration, Prevalence
+from ...core.decisions import Calibration, Decision, Prevalence
 from ...core.labels import LabelMatrix
 from ...data.taxonomy import Taxonomy
 from ..calibration.cross_fitting import Folds, cross_fit
@@ -16,7 +16,7 @@ from ..calibration.thresholds import PolicyThreshold, ReviewCertificate, Targets
 from . import metrics
 from .predictions import Predictions
 
-DECISIONS = ("clear", "review", "block")
+DECISIONS: tuple[Decision, ...] = ("clear", "review", "block")
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
