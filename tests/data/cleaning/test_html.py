@@ -1,5 +1,7 @@
 """Text of HTML pages: what a visitor can read is kept, and no page brings the process down."""
 
+from html import escape
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,3 +133,63 @@ def test_letters_hidden_inside_a_word_are_left_out(hidden: str) -> None:
 def test_what_is_hidden_between_words_or_only_small_stays() -> None:
     page = '<p>we sell <span style="display:none">kratom</span> and te<span style="font-size:0.8em">a</span>s</p>'
     assert html_to_text(page) == "we sell kratom and teas"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<a href=/p><img src=p.jpg alt='Mango pod'>Vape juice</a>", "Mango pod Vape juice"),
+        ("<p><img src=p.gif alt=decor>Online <img src=p.gif alt=decor>casino", "decor Online decor casino"),
+        ("<a><svg><title>Cart</title><path d='M0 0'/></svg>Vapes</a>", "Cart Vapes"),
+        ("<svg><text x=1>Vape</text><text x=9>Juice</text></svg>", "Vape Juice"),
+        ("<svg><desc>Cart</desc></svg>Vapes", "Cart Vapes"),
+        ("<div style='display:flex;gap:1em'><span>Vape</span><span>Juice</span></div>", "Vape Juice"),
+        ("<div style='DISPLAY : inline-grid'><b>Vape</b>Juice</div>", "Vape Juice"),
+        ("<span style='display:block'>Vape</span><span style='display:block'>Juice</span>", "Vape Juice"),
+        ("<p><b><i style='display:inline-block'>Vape</i></b>Juice", "Vape Juice"),
+        ("<p>va<span style='display:inline'>pe</span>s", "vapes"),
+        ("<p><span style='display:none'>zq</span>Online <i hidden>zq</i>casino", "Online casino"),
+        ("<p>Online<span style='display:none'>zq</span> casino", "Online casino"),
+        ("<p>tea<span style='display:none'>kratom</span>", "tea kratom"),
+        (
+            "<p>Shop</p><iframe srcdoc='&lt;p&gt;Nicotine &lt;b&gt;pods&lt;/b&gt;'></iframe>",
+            "Shop\nNicotine pods",
+        ),
+        ("<x-card><template shadowrootmode=open><p>Pods</p></template></x-card>", "Pods"),
+        ("<x-card><template id=a shadowrootmode='closed'><p>Pods</p></template>", "Pods"),
+        ("<p>a</p><template><p>Pods</p></template>", "a"),
+        (
+            "<select><optgroup label=Strength><option>3 mg<option>6 mg</optgroup></select>",
+            "Strength 3 mg 6 mg",
+        ),
+        ("<input type=image src=b.png alt='Order pills'>", "Order pills"),
+        ("<a href=1 aria-label='Buy vapes'></a>", "Buy vapes"),
+        ("<a href=1 aria-label='Buy vapes'>Buy</a>", "Buy"),
+    ],
+)
+def test_words_end_where_a_browser_ends_them_and_labels_are_read(page: str, text: str) -> None:
+    assert html_to_text(page) == text
+
+
+def test_frames_are_read_two_deep() -> None:
+    page = "<p>three</p>"
+    for name in ("two", "one", "zero"):
+        page = f"<p>{name}</p><iframe srcdoc='{escape(page)}'></iframe>"
+    assert html_to_text(page).split() == ["zero", "one", "two"]
+    assert html_to_text("<iframe srcdoc='&lt;p&gt;a'></iframe>" * 1_000).split() == ["a"] * 100
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<img " * 200_000 + "><p>deep",
+        "<template " * 200_000 + "><p>deep",
+        "<span " * 200_000 + "><p>deep",
+        "<div style=display:flex>" * 30_000 + "deep",
+        "<a aria-label=x></a>" * 50_000 + "deep",
+        "<p>a<span hidden>b</span>" * 50_000 + "deep",
+    ],
+    ids=lambda page: page[:12],
+)
+def test_hostile_markup_takes_time_in_its_length(page: str) -> None:
+    html_to_text(page)
