@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from ...core.arguments import open_share, positive_count
+from ...core.arguments import count, open_share, positive_count
 from ...core.errors import RecordError
 from ...core.progress import progress
 from ...data.records.readers import RowFault, rejects_file
 from ...data.records.record import Record
+from ...data.records.rejections import Rejections
 from ..assessment import Assessment
 from ..scorer import BATCH_TOKENS, Scorer
 from .inputs import FORMATS, read_inputs
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
     parser.add_argument("--rejects", type=Path, help="a JSONL file for the bad rows and their faults")
-    parser.add_argument("--threads", type=positive_count, help="cores to use (default: all)")
+    parser.add_argument("--threads", type=count, help="cores to use; 0: all (the default)")
     parser.add_argument(
         "--variant",
         default="auto",
@@ -82,7 +83,7 @@ def _score(args: argparse.Namespace) -> int:
         args.bundle, threads=args.threads or "auto", variant=args.variant, cascade=args.cascade
     )
     decisions: Counter[str] = Counter()
-    rejected = 0
+    rejections = Rejections()
     with (
         rejects_file(args.rejects) if args.rejects else nullcontext(_ignore) as keep,
         result_writer(args.out) as write,
@@ -90,10 +91,9 @@ def _score(args: argparse.Namespace) -> int:
     ):
 
         def on_fault(fault: RowFault, raw: str) -> None:
-            nonlocal rejected
             if args.strict:
                 raise RecordError(str(fault))
-            rejected += 1
+            rejections.add(fault)
             keep(fault, raw)
             if not args.rejects:
                 print(f"rejected: {fault}", file=sys.stderr)
@@ -103,8 +103,8 @@ def _score(args: argparse.Namespace) -> int:
             write(ResultRow.of(record, assessment, scorer.policies))
             decisions[assessment.decision] += 1
             update(decisions.total())
-    _summarise(decisions, scorer.variant, rejected, args.rejects)
-    return REJECTED if rejected else 0
+    _summarise(decisions, scorer.variant, rejections, args.rejects)
+    return REJECTED if rejections.total else 0
 
 
 def assess_records(
@@ -122,12 +122,14 @@ def assess_records(
         yield waiting.popleft(), assessment
 
 
-def _summarise(decisions: Counter[str], variant: str, rejected: int, rejects: Path | None) -> None:
+def _summarise(decisions: Counter[str], variant: str, rejections: Rejections, rejects: Path | None) -> None:
     counts = ", ".join(f"{decisions[name]:,} {name}" for name in ("block", "review", "clear"))
     print(f"scored {decisions.total():,} ({variant}): {counts}", file=sys.stderr)
-    if rejected:
+    if rejections.total:
         where = f"; see {rejects}" if rejects else ""
-        print(f"rejected {rejected:,} bad rows{where}", file=sys.stderr)
+        print(f"rejected {rejections.total:,} bad rows{where}", file=sys.stderr)
+    if rejections.are_most(decisions.total()):
+        print(rejections.explain(decisions.total()), file=sys.stderr)
 
 
 def _ignore(fault: RowFault, raw: str) -> None:

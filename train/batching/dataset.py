@@ -2,11 +2,12 @@
 
 import hashlib
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import RunError
+from ...core.errors import RecordError, RunError
 from ...core.files import sha256_file
 from ...data.augmentation.composition import PageParts, compose_pages
 from ...data.augmentation.disguise import disguised_copies
@@ -14,6 +15,7 @@ from ...data.augmentation.quotes import compliant_passages, quote_records
 from ...data.records.fingerprint import fingerprint_records
 from ...data.records.readers import read_records
 from ...data.records.record import Record, label_matrix
+from ...data.records.rejections import Rejections
 from ...data.shipped import collection_files, collection_records, corpus_paths
 from ...data.splitting.splits import SPLITS, SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
@@ -59,6 +61,12 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
     taxonomy = load_taxonomy(Path(settings.taxonomy) if settings.taxonomy else None)
     paths = [Path(name) for name in settings.records] or corpus_paths()
     read = read_records(paths, taxonomy, strict=strict, rejects=rejects)
+    rejections = Rejections(read.faults)
+    if rejections.are_most(len(read.records)):
+        message = rejections.explain(len(read.records))
+        if not read.records:
+            raise RecordError(message)
+        print(message, file=sys.stderr)
     seed = settings.split_seed
     manifest = make_splits(
         read.records, taxonomy, fractions=settings.fractions, seed=seed, by_time=settings.by_time
