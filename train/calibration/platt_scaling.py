@@ -114,10 +114,10 @@ def fit_calibration(
         return policies
     odds = np.asarray(logits, dtype=np.float64) * policies.scale + policies.bias
     whole = independent_log_odds(np.nan_to_num(odds - length * np.log(counts)[:, None]))
-    columns = (whole, violating, violating | compliant)
-    whole_cells = _Cells(*(np.asarray(each, dtype=np.float64)[:, None] for each in columns), cells.long)
+    known = (violating | compliant).astype(np.float64)
+    whole_cells = _Cells(whole[:, None], violating.astype(np.float64)[:, None], known[:, None], cells.long)
     centre, length = _fit_pooled(whole_cells)
-    share = float(violating.sum() / (violating | compliant).sum())
+    share = float(violating.sum() / known.sum())
     return replace(
         policies,
         any_violation=AnyCalibration(
@@ -147,7 +147,10 @@ def _check_cells(logits: ArrayLike, labels: LabelMatrix, long: Floats) -> _Cells
 def _fit_pooled(cells: _Cells, *, rounds: int = 50, tolerance: float = 1e-4) -> tuple[Floats, float]:
     """One (log scale, bias), (2,), and the length, for all cells together: the starting point of the policies."""
     long = np.broadcast_to(cells.long, cells.logits.shape)
-    pooled = _Cells(*(array.reshape(-1, 1) for array in (cells.logits, cells.labels, cells.weights, long)))
+    logits, labels, weights, long = (
+        np.asarray(each).reshape(-1, 1) for each in (cells.logits, cells.labels, cells.weights, long)
+    )
+    pooled = _Cells(logits, labels, weights, long)
     theta = np.zeros((1, 2))
     for _ in range(rounds):
         theta, _ = _maximise(pooled, theta, np.zeros(2), CENTRE_PRIOR_SD)
