@@ -54,7 +54,9 @@ def behaviour(score: Score, policies: Sequence[str], suite: Suite, *, every: int
     framed, varied = _framed(offers, suite.frames), _varied((*offers, *suite.ordinary[::every]))
     thinned = _diluted(offers[::2], suite.ordinary)
     texts = [line.text for line in (*suite.offers, *suite.ordinary)]
-    texts += [each.text for each in (*framed, *varied, *thinned)]
+    texts += [each.text for each in framed]
+    texts += [each.text for each in varied]
+    texts += [each.text for each in thinned]
     texts += [text for pair in suite.direction for text in (pair.violating, pair.compliant)]
     answers = _Answers.of(score, texts, policies)
     return Behaviour(

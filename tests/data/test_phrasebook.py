@@ -41,7 +41,9 @@ def test_own_files_are_read_as_records_and_faults_name_file_and_row(tmp_path: Pa
     path = tmp_path / "phrases.jsonl"
     good = {"id": "a", "text": "crimson kratom by the gram", "labels": ["illegal_drugs"]}
     path.write_text(json.dumps(good) + "\n")
-    assert [phrase.text for phrase in collection_records([str(path)], "phrasebook", taxonomy)] == [good["text"]]
+    assert [phrase.text for phrase in collection_records([str(path)], "phrasebook", taxonomy)] == [
+        good["text"]
+    ]
     path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "id": "b", "labels": ["nonsense"]}) + "\n")
     with pytest.raises(RecordError, match=r"phrases\.jsonl, row 2: .*nonsense"):
         collection_records([str(path)], "phrasebook", taxonomy)
