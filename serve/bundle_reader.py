@@ -110,10 +110,10 @@ def read_bundle(path: Path | str) -> Bundle:
     folder = Path(path)
     document = folder / DOCUMENT
     try:
-        status = document.lstat()
-        # Reading a pipe would never end, and a link may lead out of the bundle.
+        # Links are followed: volumes of Kubernetes and caches are made of them. Reading a pipe would never end.
+        status = document.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{document}: not a file in the bundle; copy it whole again")
+            raise BundleError(f"{document}: not a file; copy the bundle whole again")
         if status.st_size > _DOCUMENT_BYTES:
             raise BundleError(f"{document}: larger than {_DOCUMENT_BYTES >> 20} MiB")
         content = json.loads(document.read_text(encoding="utf-8"))
@@ -344,10 +344,8 @@ def _files(fields: _Fields) -> dict[str, str]:
 
 def _check_hash(path: Path, digest: str) -> None:
     try:
-        if not path.is_file() or path.is_symlink():
-            raise BundleError(
-                f"{path}: listed in {DOCUMENT} but not a file in the bundle; copy it whole again"
-            )
+        if not path.is_file():  # a link to a file is one
+            raise BundleError(f"{path}: listed in {DOCUMENT} but not a file; copy the bundle whole again")
         found = sha256_file(path)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error

@@ -17,7 +17,7 @@ from .cascade import Cascade
 from .engine.batching import Running, WindowRunner, chunked
 from .engine.onnx_model import Floats, Model
 from .engine.variants import choose_variant, open_variant
-from .engine.workers import Workers, usable_cores
+from .engine.workers import Workers, thread_count
 from .evidence import EvidenceOptions
 from .postprocess import Postprocessor
 from .preprocess import EncodedText, TextOutputs, encode_texts, outputs_by_text
@@ -71,7 +71,7 @@ class Scorer:
     ) -> "Scorer":
         """Read and check the bundle in folder `path`.
 
-        :param threads: cores to use; "auto" (or None) takes all that the process may use.
+        :param threads: cores to use; "auto" (None, 0) takes all that the process may use.
         :param variant: which of the bundle's variants; "auto" takes the fastest that this machine supports
             (`scorer.variant` names it), "plain" is model.onnx as any ONNX Runtime runs it.
         :param provider: run model.onnx by this execution provider of ONNX Runtime instead of the CPU's, such as
@@ -79,8 +79,9 @@ class Scorer:
         :param cascade: let a cheap first stage clear what is surely compliant, losing at most this share of
             violating texts, by the bundle's certificate (`scorer.cascade.certificate`); such texts have no probabilities.
         :raises BundleError: if the bundle is damaged, incomplete or of another version, or lacks the variant.
+        :raises ValueError: if `threads` is negative.
         """
-        workers = usable_cores() if threads in (None, "auto") else int(threads)
+        workers = thread_count(threads)
         bundle = read_bundle(path)
         if provider is not None and variant == "auto":
             variant = "plain"

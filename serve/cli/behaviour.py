@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.arguments import positive_count
+from ...core.arguments import count, positive_count
 from ...core.display import visible
 from ...core.files import write_json
 from ...core.progress import progress
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=EVERY,
         help="put every so many-th offer into frames and change it; 1 takes all (default: %(default)s)",
     )
-    parser.add_argument("--threads", type=positive_count, help="cores to use (default: all)")
+    parser.add_argument("--threads", type=count, help="cores to use; 0: all (the default)")
     parser.add_argument(
         "--variant", default="auto", help="variant of the bundle to use (default: the fastest)"
     )

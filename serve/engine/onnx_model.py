@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ...core.errors import BundleError
+from .workers import thread_count
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -62,16 +63,18 @@ class OnnxModel:
     ) -> None:
         """Load the graph in `path`, which must give one output column per policy.
 
-        :param threads: cores of one run; all of them when None.
+        :param threads: cores of one run; all that are usable when None or 0.
         :param provider: ONNX Runtime's name of the execution provider, such as "CUDAExecutionProvider".
         :raises BundleError: if the file is not a graph of this shape, or there is no such provider.
+        :raises ValueError: if `threads` is negative.
         """
+        options = _options(threads)
         available = onnxruntime.get_available_providers()
         if provider not in available:
             raise BundleError(f"ONNX Runtime has no {provider} here; it has {', '.join(available)}")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=_options(threads), providers=[provider], enable_fallback=0
+                str(path), sess_options=options, providers=[provider], enable_fallback=0
             )
             inputs = {value.name for value in self._session.get_inputs()}
             names = {value.name for value in self._session.get_outputs()}
@@ -120,7 +123,7 @@ def check_outputs(path: Path, model: Model, *, policies: int) -> None:
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0  # 0: as many as there are cores
+    options.intra_op_num_threads = thread_count(threads)
     options.inter_op_num_threads = 1
     # A memory plan is kept for every input shape; with texts of all lengths the plans only pile up.
     options.enable_mem_pattern = False

@@ -10,6 +10,7 @@ import numpy as np
 from ...core.errors import BundleError
 from ...core.extras import require
 from .onnx_model import Ids, Outputs, check_outputs, wanted_outputs
+from .workers import thread_count
 
 # The precision of everything that is not int8 in the graph already.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int8+bf16": "bf16"}
@@ -24,12 +25,13 @@ class OpenVinoModel:
     def __init__(self, path: Path, *, pooling: str, policies: int, workers: int, precision: str) -> None:
         """Compile the graph in `path`, which must give one output column per policy.
 
-        :param workers: how many runs at once, each on one core.
+        :param workers: how many runs at once, each on one core; 0: as many as there are usable cores.
         :param precision: "fp32" or "bf16"; for an int8 graph "int8" or "int8+bf16".
         :raises BundleError: if the file is not a graph of this shape.
         :raises MissingExtraError: if OpenVINO is not installed.
         """
         openvino = require("openvino", "openvino")
+        workers = thread_count(workers)
         self._owner = os.getpid()
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],

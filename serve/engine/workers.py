@@ -1,31 +1,52 @@
 """Threads that call the model side by side."""
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
+from .cores import quota_cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, not the whole machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: the smallest of its affinity, its container's limits and OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # The variable may list a number for each nested level.
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    limits = [quota_cores(), int(wanted) if wanted.isdecimal() else None]
+    return min([cores, *(limit for limit in limits if limit)])
+
+
+def thread_count(threads: int | str | None) -> int:
+    """The number of threads that is meant: None, 0 and "auto" are all usable cores.
+
+    :raises ValueError: if it is negative or no whole number.
+    """
+    if threads is None or threads == "auto":
+        return usable_cores()
+    try:
+        number = operator.index(threads)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f'threads is {threads!r}: it must be a whole number, or 0 or "auto" for all cores')
+    return number or usable_cores()
 
 
 class Workers:
-    """A pool of `count` threads, made when it is first needed and made again in a forked process.
+    """A pool of `count` threads (0: one for each usable core), made when it is first needed and made again in a forked process.
 
     Runs of the model that use one core each, side by side, beat one run that uses all cores by a fifth or more:
     threads inside a run wait for one another at every layer (`bench/serving`).
     """
 
     def __init__(self, count: int) -> None:
-        if count < 1:
-            raise ValueError(f"count is {count}: at least one worker is needed")
-        self.count = count
+        self.count = thread_count(count)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._owner = os.getpid()
