@@ -53,7 +53,8 @@ def behaviour(score: Score, policies: Sequence[str], suite: Suite, *, every: int
     offers = suite.offers[::every]
     framed, varied = _framed(offers, suite.frames), _varied((*offers, *suite.ordinary[::every]))
     thinned = _diluted(offers[::2], suite.ordinary)
-    texts = [line.text for line in (*suite.offers, *suite.ordinary)]
+    texts = [offer.text for offer in suite.offers]
+    texts += [line.text for line in suite.ordinary]
     texts += [each.text for each in framed]
     texts += [each.text for each in varied]
     texts += [each.text for each in thinned]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from evasion import Measure, attacked_sets, without_cleaning
 
+from merchantguard.core.decisions import any_violation
 from merchantguard.data.cleaning.html import html_to_text
 from merchantguard.data.cleaning.text import clean
 from merchantguard.data.records.record import parse_record
 from merchantguard.data.taxonomy import load_taxonomy
 from merchantguard.data.windows import WindowTokenizer
 from merchantguard.serve.preprocess import encode_texts
-from merchantguard.core.decisions import any_violation
 
 TEXT = "Buy crimson lanterns here\nShipped overnight with tracking and without questions"
 

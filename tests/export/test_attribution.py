@@ -12,7 +12,7 @@ from merchantguard.export.build import export_bundle
 from merchantguard.export.merge import example_inputs, merge_adapter
 from merchantguard.serve import MicroBatcher, Scorer
 from merchantguard.serve.engine.onnx_model import OnnxModel
-from merchantguard.train.model.policy_model import PolicyModel
+from merchantguard.train.model.policy_model import PolicyModel, inner_tokens
 from merchantguard.train.run import LoadedRun
 
 from .conftest import TEXTS
@@ -45,8 +45,8 @@ def test_softmax_attribution_sums_up_to_what_exceeds_the_lowest_token(
     model = merge_adapter(make_run(token_pooling="softmax", gate=True, feature_norm=10.0).model)
     inputs = example_inputs(model, batch=3, length=9)
     logits, attribution = Explained(model)(*inputs)
-    scores, weights = model.token_scores(*inputs)
-    lowest = torch.where(weights > 1e-6, scores, torch.inf).amin(dim=1)
+    scores, _ = model.token_scores(*inputs)
+    lowest = torch.where(inner_tokens(inputs[1]).unsqueeze(-1), scores, torch.inf).amin(dim=1)
     assert torch.allclose(attribution.sum(dim=1) + lowest, logits, atol=1e-4)
     assert (attribution >= 0).all()
 

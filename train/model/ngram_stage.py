@@ -129,11 +129,13 @@ def _counts(branch: NgramBranch, windows: Sequence[Sequence[int]]) -> csr_matrix
 
 
 def _tf_idf(branch: NgramBranch, windows: Sequence[Sequence[int]]) -> csr_matrix:
-    """Feature rows (windows, rows), as `NgramBranch` weighs the n-grams of a block; also sets the branch's idf."""
-    transformer = TfidfTransformer()
-    features = transformer.fit_transform(_counts(branch, windows)).tocsr()
-    branch.idf.copy_(torch.from_numpy(transformer.idf_))
-    return features
+    """Feature rows (windows, rows) as `NgramBranch` weighs the n-grams of a block, each time that one occurs by itself; also
+    sets the branch's idf."""
+    counts = _counts(branch, windows)
+    idf = TfidfTransformer().fit(counts).idf_
+    branch.idf.copy_(torch.from_numpy(idf))
+    lengths = np.sqrt(np.maximum(counts @ idf**2, 1e-12))
+    return (diags(1.0 / lengths) @ counts @ diags(idf)).tocsr()
 
 
 def _spelling(pieces: csr_matrix, spellings: Sequence[str]) -> csr_matrix:
