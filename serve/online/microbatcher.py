@@ -6,12 +6,13 @@ import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from ...core.errors import MerchantGuardError
 from ..assessment import Assessment
-from ..engine.onnx_model import Floats
+from ..engine.onnx_model import Floats, Outputs
 from ..postprocess import Postprocessor, ScoredText
 from ..preprocess import EncodedText, encode_texts, outputs_by_text
 from ..scorer import BATCH_TOKENS, Scorer
@@ -22,7 +23,6 @@ from .request import (
     Expiries,
     QueueFull,
     TextRequest,
-    WindowRequest,
 )
 from .schedule import Schedule
 from .stats import Recorder, Stats
@@ -72,7 +72,7 @@ class MicroBatcher:
         self._searching = 0
         self._expiries = Expiries()
         self._recorder = Recorder()
-        self._open: set[WindowRequest[Any]] = set()
+        self._open: set[Request] = set()
         self._evidence_pool = ThreadPoolExecutor(
             _EVIDENCE_THREADS, thread_name_prefix="merchantguard-evidence"
         )
@@ -81,10 +81,13 @@ class MicroBatcher:
     # -- for callers ------------------------------------------------------------------------------------
 
     def submit(self, text: str, *, deadline: float | None = None) -> "Future[Assessment]":
-        """Queue a text; the future gives its assessment. `future.cancel()` withdraws it while it waits.
+        """Queue a text; the future gives its assessment.
 
-        :param deadline: seconds from now after which nobody needs the answer: a request that still waits then fails
-            with `DeadlineExceeded` and is not scored.
+        `future.cancel()` withdraws the text as long as one of its windows waits: its tokens leave the queue at once,
+        and windows that have not begun never run.
+
+        :param deadline: seconds from now after which nobody needs the answer: a request of which a window still
+            waits then fails with `DeadlineExceeded`, and that window is not scored.
         :raises TypeError: if `text` is not a str.
         :raises QueueFull: if the text's tokens do not fit into the queue; nothing is queued.
         :raises BatcherClosed: after `close`.
@@ -109,6 +112,7 @@ class MicroBatcher:
 
     def stats(self) -> Stats:
         """Figures since the start."""
+        self._expire()
         with self._changed:
             return self._recorder.snapshot(
                 queued_requests=sum(not request.begun for request in self._open),
@@ -156,6 +160,7 @@ class MicroBatcher:
 
     def _enqueue(self, encoded: EncodedText, deadline: float | None) -> TextRequest:
         request = TextRequest(encoded)
+        self._expire()
         with self._changed:
             self._recorder.submitted += 1
             try:
@@ -166,9 +171,8 @@ class MicroBatcher:
             self._add(request, self._schedule)
             if deadline is not None:
                 self._expiries.add(request, request.born + deadline)
-        request.future.add_done_callback(
-            lambda future: self._end(request, "cancelled") if future.cancelled() else None
-        )
+        # Weak: callers may keep the future for long, and it must not keep the batcher, hence the model, alive.
+        request.future.add_done_callback(partial(_withdraw, weakref.ref(self), weakref.ref(request)))
         return request
 
     def _add(self, request: Request, schedule: Schedule[Request]) -> None:
@@ -198,7 +202,7 @@ class MicroBatcher:
     def _begin(self, request: Request) -> bool:
         """Called by the schedule before it takes a request's first window; the lock is held."""
         if isinstance(request, TextRequest):
-            if not request.future.set_running_or_notify_cancel():
+            if request.future.cancelled():
                 return False
             self._recorder.wait.add(request.age)
         request.begun = True
@@ -210,16 +214,24 @@ class MicroBatcher:
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work, timeout=self._expiries.seconds_left())
-                expired = [each for each in self._expiries.due() if not each.begun]
+            self._expire()
+            with self._changed:
                 if self._closing and not self._open:
                     return
-                batch = [] if expired else self._next_batch()
+                batch = self._next_batch()
                 if batch:
                     self._count(batch)
-            for request in expired:
-                self._end(request, "expired", error=request.expired())
             if batch:
                 self._run(batch)
+            # Not kept while the thread waits.
+            del batch
+
+    def _expire(self) -> None:
+        """Fail the requests whose deadline has passed while one of their windows waits."""
+        with self._changed:
+            expired = [each for each in self._expiries.due() if self._schedule.waits(each)]
+        for request in expired:
+            self._end(request, "expired", error=request.expired())
 
     def _has_work(self) -> bool:
         if self._evidence_schedule or (self._closing and not self._open):
@@ -234,7 +246,15 @@ class MicroBatcher:
         batch = self._evidence_schedule.next_batch(self._begin)
         if not batch and self._searching < _MOST_SEARCHING:
             batch = self._schedule.next_batch(self._begin)
-        return batch
+        whole = {request for request, _ in batch if not self._waits(request)}
+        gone = {request for request in whole if not request.settle()}
+        return [each for each in batch if each[0] not in gone]
+
+    def _waits(self, request: Request) -> bool:
+        return self._schedule_of(request).waits(request)
+
+    def _schedule_of(self, request: Request) -> Schedule[Request]:
+        return self._schedule if isinstance(request, TextRequest) else self._evidence_schedule
 
     def _count(self, batch: Sequence[tuple[Request, int]]) -> None:
         lengths = [len(request.windows[number]) for request, number in batch]
@@ -242,20 +262,32 @@ class MicroBatcher:
         self._recorder.fill.add(sum(lengths) / (len(lengths) * max(lengths)))
 
     def _run(self, batch: Sequence[tuple[Request, int]]) -> None:
+        """Run a batch and pass on its outputs.
+
+        An error's traceback holds the local variables of this method and of those below; requests are deleted from
+        them, because a request holds the error.
+        """
+        windows = [request.windows[number] for request, number in batch]
         try:
-            outputs = self._scorer.runner.run_batch([request.windows[n] for request, n in batch])
+            outputs = self._scorer.runner.run_batch(windows)
         except Exception as error:  # noqa: BLE001
             # The engine failed on this batch: its requests fail, the others go on.
             for request in {request for request, _ in batch}:
                 self._end(request, "failed", error=error)
+            del batch, request
             return
         for row, (request, number) in enumerate(batch):
-            try:
-                if request.take(number, outputs, row):
-                    self._complete(request)
-            except Exception as error:  # noqa: BLE001
-                # A failure on one text must not end the worker that others wait for.
-                self._end(request, "failed", error=error)
+            self._take(request, number, outputs, row)
+
+    def _take(self, request: Request, number: int, outputs: Outputs, row: int) -> None:
+        """Give a window's outputs to its request, and answer it after its last window."""
+        try:
+            if request.take(number, outputs, row):
+                self._complete(request)
+        except Exception as error:  # noqa: BLE001
+            # A failure on one text must not end the worker that others wait for.
+            self._end(request, "failed", error=error)
+            del request
 
     def _complete(self, request: Request) -> None:
         """Answer a request whose windows are all through; evidence that runs the model again gets its own thread."""
@@ -283,6 +315,7 @@ class MicroBatcher:
             [assessment] = self._postprocessor.assess([scored], self._run_windows)
         except Exception as error:  # noqa: BLE001
             self._end(request, "failed", error=error)
+            del request
         else:
             self._end(request, "completed", answer=assessment)
 
@@ -291,11 +324,14 @@ class MicroBatcher:
         request = EvidenceRequest(windows)
         with self._changed:
             self._add(request, self._evidence_schedule)
-        return request.future.result()
+        try:
+            return request.future.result()
+        finally:
+            del request  # see `_run`
 
     def _end(
         self,
-        request: WindowRequest[Any],
+        request: Request,
         outcome: str,
         *,
         error: BaseException | None = None,
@@ -307,15 +343,28 @@ class MicroBatcher:
                 return
             request.ended = True
             self._open.discard(request)
+            self._schedule_of(request).drop(request)
             if isinstance(request, TextRequest):
                 self._recorder.outcomes[outcome] += 1
                 if outcome == "completed":
                     self._recorder.latency.add(request.age)
             self._changed.notify_all()
-        if error is not None:
+        if outcome == "cancelled":
+            request.settle()
+        elif error is not None:
             request.fail(error)
         elif answer is not None:
-            request.future.set_result(answer)
+            future: Future[Any] = request.future
+            future.set_result(answer)
+
+
+def _withdraw(
+    batcher: "weakref.ref[MicroBatcher]", request: weakref.ref[TextRequest], future: "Future[Assessment]"
+) -> None:
+    """End a request whose future was cancelled; one that is gone has ended."""
+    here, withdrawn = batcher(), request()
+    if future.cancelled() and here is not None and withdrawn is not None:
+        here._end(withdrawn, "cancelled")
 
 
 _batchers: "weakref.WeakSet[MicroBatcher]" = weakref.WeakSet()

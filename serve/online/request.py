@@ -28,7 +28,7 @@ class BatcherClosed(MerchantGuardError):
 
 
 class DeadlineExceeded(MerchantGuardError, TimeoutError):
-    """The request's deadline passed while it waited."""
+    """The request's deadline passed while it, or some window of a long text, waited."""
 
 
 class WindowRequest(Generic[Answer]):
@@ -44,6 +44,7 @@ class WindowRequest(Generic[Answer]):
         self._rows: list[tuple[Outputs, int] | None] = [None] * len(windows)
         self._missing = len(windows)
         self._lock = threading.Lock()
+        self._settled = False
 
     @property
     def tokens(self) -> int:
@@ -68,12 +69,20 @@ class WindowRequest(Generic[Answer]):
             attribution or None,
         )
 
+    def settle(self) -> bool:
+        """From now on the future cannot be cancelled; False if it already was, which whoever waits for it is told."""
+        with self._lock:
+            if self._settled:
+                return not self.future.cancelled()
+            self._settled = True
+        return self.future.set_running_or_notify_cancel()
+
     def fail(self, error: BaseException) -> None:
         """Give the error to whoever waits, unless the request was cancelled meanwhile."""
         try:
             self.future.set_exception(error)
         except InvalidStateError:
-            return  # cancelled at the same moment: nobody waits
+            self.settle()  # cancelled at the same moment
 
 
 class TextRequest(WindowRequest[Assessment]):

@@ -43,6 +43,7 @@ class Schedule(Generic[Request]):
         self._by_length: dict[int, deque[tuple[Request, int]]] = {}
         self._taken: dict[int, set[int]] = {}
         self._turn_left = _BATCHES_A_TURN
+        self._gone = 0
         self.tokens = 0
 
     def __bool__(self) -> bool:
@@ -57,6 +58,27 @@ class Schedule(Generic[Request]):
             self._by_length.setdefault(padded_length(len(window)), deque()).append((request, number))
             self.tokens += len(window)
 
+    def drop(self, request: Request) -> None:
+        """Give back the tokens of windows that have not begun; they never run."""
+        if id(request) not in self._taken:
+            return
+        self._drop(request)
+        self._gone += 1
+        # What is left of dropped requests is passed over in its turn. When that is most of what is here it is removed
+        # at once: a busy engine gives no turns, and the texts must not pile up until then.
+        if self._gone > len(self._taken):
+            self._turns = deque(each for each in self._turns if id(each) in self._taken)
+            self._by_length = {
+                length: kept
+                for length, waiting in self._by_length.items()
+                if (kept := deque(each for each in waiting if id(each[0]) in self._taken))
+            }
+            self._gone = 0
+
+    def waits(self, request: Request) -> bool:
+        """Whether some of a request's windows have not begun."""
+        return self._next_of(request) is not None
+
     def next_batch(self, begin: Callable[[Request], bool]) -> list[tuple[Request, int]]:
         """Windows for one run of the model, as (request, number of its window); empty if none wait.
 
@@ -67,6 +89,7 @@ class Schedule(Generic[Request]):
             number = self._next_of(request)
             if number is None or not self._may_go(request, begin):
                 self._drop(request)
+                self._turn_left = _BATCHES_A_TURN
                 continue
             self._take(request, number)
             batch = [(request, number)]

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_no_number_of_threads_is_all_cores() -> None:
 
 @pytest.mark.parametrize("threads", [-1, -8, 1.5, "two"])
 def test_an_impossible_number_of_threads_is_refused(threads: int, bundle_path: Path) -> None:
-    kind = {"pooling": "max", "policies": len(read_bundle(bundle_path).policies)}
+    kind: dict[str, Any] = {"pooling": "max", "policies": len(read_bundle(bundle_path).policies)}
     graph = bundle_path / "model.onnx"
     for call in (
         lambda: thread_count(threads),
@@ -99,7 +100,7 @@ def test_an_impossible_number_of_threads_is_refused(threads: int, bundle_path: P
 
 def test_every_engine_takes_0(bundle_path: Path) -> None:
     pytest.importorskip("openvino")
-    kind = {"pooling": "max", "policies": len(read_bundle(bundle_path).policies)}
+    kind: dict[str, Any] = {"pooling": "max", "policies": len(read_bundle(bundle_path).policies)}
     OnnxModel(bundle_path / "model.onnx", threads=0, **kind)
     OpenVinoModel(bundle_path / "model.onnx", workers=0, precision="fp32", **kind)
     assert Scorer.load(bundle_path, threads=0).assess("crimson").decision == "block"

@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -162,6 +164,81 @@ def test_a_cancelled_request_is_not_scored(gated: tuple[GatedModel, Scorer]) -> 
         "rejected": 0,
     }
     assert len(model.batches) == 2
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_who_gives_up_gives_back_the_tokens_at_once(gated: tuple[GatedModel, Scorer], how: str) -> None:
+    model, scorer = gated
+    with MicroBatcher(scorer, queue_tokens=100) as batcher:
+        running = batcher.submit("one")
+        model.entered.acquire()
+        waiting = [batcher.submit("two", deadline=0.05 if how == "expired" else None) for _ in range(20)]
+        with pytest.raises(QueueFull):
+            batcher.submit(FILLER * 40)
+        if how == "expired":
+            time.sleep(0.1)
+        else:
+            assert all(future.cancel() for future in waiting)
+        # The engine is still busy.
+        new = batcher.submit(FILLER * 40)
+        assert batcher.stats().queued_requests == 1
+        assert batcher.stats().outcomes[how] == 20
+        assert len(wait_for(waiting, timeout=5).done) == 20
+        model.gate.set()
+        assert new.result(30).windows == 8
+        running.result(30)
+    assert sum(len(batch) for batch in model.batches) == 9
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_a_long_text_that_nobody_waits_for_stops_after_the_running_batch(
+    gated: tuple[GatedModel, Scorer], how: str
+) -> None:
+    model, scorer = gated
+    with MicroBatcher(scorer, batch_tokens=20) as batcher:
+        long = batcher.submit(FILLER * 60, deadline=0.05 if how == "expired" else None)
+        model.entered.acquire()
+        if how == "expired":
+            time.sleep(0.1)
+        else:
+            assert long.cancel()
+        assert batcher.stats().queued_tokens == 0
+        with pytest.raises(DeadlineExceeded if how == "expired" else CancelledError):
+            long.result(5)
+        model.gate.set()
+        assert batcher.submit("crimson").result(30).decision == "block"
+        assert batcher.stats().outcomes[how] == 1
+    assert len(model.batches) == 2
+
+
+@pytest.mark.parametrize("ending", ["answered", "cancelled", "failed"])
+def test_the_model_goes_with_the_closed_batcher_without_the_garbage_collector(
+    gated: tuple[GatedModel, Scorer], bundle_path: Path, ending: str
+) -> None:
+    gated[0].gate.set()
+    model, bundle = GatedModel(bundle_path), read_bundle(bundle_path)
+    model.fault = RuntimeError("out of memory") if ending == "failed" else None
+    scorer = Scorer(bundle, model, load_tokenizer(bundle))
+    gone = [weakref.ref(each) for each in (model, scorer)]
+    gc.collect()
+    gc.disable()
+    try:
+        batcher = MicroBatcher(scorer)
+        gone.append(weakref.ref(batcher))
+        futures = [batcher.submit(FILLER * 5 + "A walrus comes. " + FILLER * 5) for _ in range(5)]
+        if ending == "cancelled":
+            assert futures[-1].cancel()
+        model.gate.set()
+        wait_for(futures, timeout=30)
+        batcher.close()
+        model.fault = None  # its traceback holds this model
+        # An error's traceback holds the engine that failed.
+        kept = None if ending == "failed" else futures
+        del batcher, scorer, model, futures
+        assert [each() for each in gone] == [None] * 3
+        del kept
+    finally:
+        gc.enable()
 
 
 def test_a_long_text_does_not_hold_up_short_ones(gated: tuple[GatedModel, Scorer]) -> None:

@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -47,13 +48,40 @@ def test_every_window_goes_once_within_the_budget_unless_nobody_waits(
                 assert not request.ended
                 request.seen.append(number)
         if data.draw(st.integers(0, 9)) == 0:
-            data.draw(st.sampled_from(requests)).ended = True
+            given_up = data.draw(st.sampled_from(requests))
+            given_up.ended = True
+            if data.draw(st.booleans()):
+                schedule.drop(given_up)
+                assert not schedule.waits(given_up)
         steps += 1
         assert steps < 1000
     for request in requests:
         assert len(set(request.seen)) == len(request.seen)
         assert request.ended or sorted(request.seen) == list(range(len(request.lengths)))
         assert request.begun <= 1
+    assert schedule.tokens == 0
+
+
+def test_dropped_requests_give_back_their_tokens_and_are_not_kept() -> None:
+    schedule: Schedule[Waiting] = Schedule(batch_tokens=16)
+    first, last = Waiting([16] * 3), Waiting([8])
+    schedule.add(first)
+    assert schedule.next_batch(begin) == [(first, 0)]
+    gone = []
+    for _ in range(1000):
+        request = Waiting([16, 4])
+        schedule.add(request)
+        schedule.drop(request)
+        schedule.drop(request)
+        gone.append(weakref.ref(request))
+    del request
+    assert schedule.tokens == 32
+    assert sum(each() is not None for each in gone) < 10
+    schedule.drop(first)
+    schedule.add(last)
+    assert schedule.tokens == 8
+    assert schedule.next_batch(begin) == [(last, 0)]
+    assert schedule.next_batch(begin) == []
     assert schedule.tokens == 0
 
 
