@@ -91,8 +91,8 @@ def test_the_card_says_what_the_bundle_is(bundle: Bundle) -> None:
     "settings",
     [
         {"window_pooling": "attention", "ngram_buckets": 64},
-        {"ngram_buckets": 64, "gate": True},
-        {"gate": True},
+        {"token_pooling": "softmax", "ngram_buckets": 64, "gate": True},
+        {"token_pooling": "softmax", "gate": True},
         {"token_pooling": "cls"},
     ],
 )

@@ -200,7 +200,8 @@ def _write(path: Path, key: str, records: Sequence[Record], held: NDArray[np.boo
     logits: list[Any] = [None] * len(records)
     for row, values in zip(np.flatnonzero(held).tolist(), fold.logits.tolist(), strict=True):
         logits[row] = values
-    margins = [values if np.isfinite(values).all() else None for values in fold.margins]
+    # A cell that was never trained on has no margin.
+    margins = [[value if np.isfinite(value) else None for value in row] for row in fold.margins.tolist()]
     table = arrow.table(
         {
             "id": arrow.array([record.id for record in records], arrow.string()),
@@ -226,6 +227,5 @@ def _read(path: Path, key: str, records: Sequence[Record]) -> _Fold | None:
     logits = [values for values in table["logits"].to_pylist() if values is not None]
     margins = np.full((len(records), len(logits[0]) if logits else 0), np.nan)
     for row, values in enumerate(table["margins"].to_pylist()):
-        if values is not None:
-            margins[row] = values
+        margins[row] = [np.nan if value is None else value for value in values]
     return _Fold(np.array(logits, dtype=np.float64), margins)
