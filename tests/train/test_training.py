@@ -17,6 +17,7 @@ import pytest
 
 from merchantguard.cli import main as command
 from merchantguard.core.errors import RunError
+from merchantguard.train.fitting import fit, trainer
 from merchantguard.train.fitting.checkpoint import checkpoint_folders
 from merchantguard.train.model.policy_model import load_weights
 from merchantguard.train.run import load_run
@@ -217,6 +218,27 @@ def test_wrong_settings_give_a_clear_error(
     assert command(["train", *arguments, "--out", str(tmp_path / "bad"), override]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "bad" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("first", ["the loss", "a validation logit", "logits"])
+def test_training_that_diverges_says_so_whichever_figure_is_not_finite_first(
+    arguments: list[str],
+    tmp_path: Path,
+    first: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = ["optim.max_steps=3"]
+    if first == "the loss":
+        settings = ["optim.learning_rate=1e30", "optim.max_steps=9", "loop.evaluate_every=9"]
+    else:
+        module = trainer if first == "a validation logit" else fit
+        monkeypatch.setattr(module, "predict_logits", lambda *_, **__: np.full((8, 2), np.nan))
+    assert command(["train", *arguments, *settings, "--out", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert f"training diverged: {first} " in message
+    assert "lower optim.learning_rate" in message
+    assert "Traceback" not in message
 
 
 def test_a_policy_without_positives_stops_training(

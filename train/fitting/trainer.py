@@ -9,12 +9,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ...core.errors import RunError
 from ...core.files import write_text
 from ...core.labels import LabelMatrix
 from ...core.progress import Update, progress
@@ -41,6 +43,19 @@ from .speedups import switch_off, switch_on
 
 OnBatch = Callable[[np.ndarray, LabelMatrix, Tensor], None]
 OnEvaluation = Callable[[LogRow], None]
+
+
+FloatOrArray = TypeVar("FloatOrArray", float, np.ndarray)
+
+
+def _finite(what: str, value: FloatOrArray) -> FloatOrArray:
+    """The value, if it is finite: figures, trackers and checkpoints never hold another.
+
+    :raises RunError: if it is not.
+    """
+    if not np.isfinite(value).all():
+        raise RunError(f"training diverged: {what} is not finite; lower optim.learning_rate")
+    return value
 
 
 class Trainer:
@@ -156,7 +171,7 @@ class Trainer:
             budget=2 * self.settings.optim.batch_tokens,
             n_outputs=self.train.labels.policies,
         )
-        figures = self._score(logits)
+        figures = self._score(_finite("a validation logit", logits))
         improved = figures["macro_average_precision"] > self.progress.best_metric
         if improved:
             self.progress.best_metric = figures["macro_average_precision"]
@@ -255,7 +270,7 @@ class Trainer:
         self.steps_in_epoch = self.epoch_steps[progress.epoch]
         remaining = islice(self.plan.steps(progress.epoch), progress.step_in_epoch, None)
         for number, micro_batches in enumerate(remaining, start=progress.step_in_epoch):
-            progress.loss_sum += self.step(micro_batches)
+            progress.loss_sum += _finite("the loss", self.step(micro_batches))
             progress.loss_steps += 1
             progress.step += 1
             progress.step_in_epoch = number + 1
@@ -276,6 +291,8 @@ class Trainer:
         """Train until the last step or until validation stops improving; returns the best weights.
 
         Progress is shown on standard error; figures go to `log.jsonl`, the trackers and the checkpoints.
+
+        :raises RunError: if training diverges: the loss or a validation logit is not finite.
         """
         self.model.train()
         started = time.perf_counter()
