@@ -200,8 +200,11 @@ def _write(path: Path, key: str, records: Sequence[Record], held: NDArray[np.boo
     logits: list[Any] = [None] * len(records)
     for row, values in zip(np.flatnonzero(held).tolist(), fold.logits.tolist(), strict=True):
         logits[row] = values
-    # A cell that was never trained on has no margin.
-    margins = [[value if np.isfinite(value) else None for value in row] for row in fold.margins.tolist()]
+    # A cell that was never trained on has no margin, nor has a record that was held out.
+    margins = [
+        [value if np.isfinite(value) else None for value in row] if np.isfinite(row).any() else None
+        for row in fold.margins.tolist()
+    ]
     table = arrow.table(
         {
             "id": arrow.array([record.id for record in records], arrow.string()),
@@ -227,5 +230,6 @@ def _read(path: Path, key: str, records: Sequence[Record]) -> _Fold | None:
     logits = [values for values in table["logits"].to_pylist() if values is not None]
     margins = np.full((len(records), len(logits[0]) if logits else 0), np.nan)
     for row, values in enumerate(table["margins"].to_pylist()):
-        margins[row] = [np.nan if value is None else value for value in values]
+        if values is not None:
+            margins[row] = [np.nan if value is None else value for value in values]
     return _Fold(np.array(logits, dtype=np.float64), margins)
