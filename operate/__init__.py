@@ -1,0 +1,1 @@
+"""Production: the service, actions, the decision log, monitoring, the review queue, the adjudicator."""

@@ -1,0 +1,1 @@
+"""Actions: a versioned table turns assessments into what is done about a merchant."""

@@ -1,0 +1,1 @@
+"""The adjudicator: an LLM's second opinion on the uncertain few, with proven quotes."""

@@ -1,0 +1,1 @@
+"""The decision log: append-only segments that say later why a decision was made."""

@@ -1,0 +1,1 @@
+"""The review queue: what reviewers see next, with logged inclusion probabilities."""

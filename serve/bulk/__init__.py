@@ -1,0 +1,1 @@
+"""Bulk scoring: Arrow batches, part files, Spark and WARC."""
