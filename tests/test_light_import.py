@@ -50,6 +50,7 @@ def test_every_package_on_disk_is_listed_in_pyproject() -> None:
         "merchantguard.export",
         "merchantguard.core",
         "merchantguard.audit",
+        "merchantguard.operate",
     ):
         root = ROOT / folders[package]
         for path in root.rglob("__init__.py"):
