@@ -8,7 +8,7 @@ images). The mixture of encoder and n-grams is linear too.
 import torch
 from torch import Tensor, nn
 
-from ..train.model.ngram_branch import STEP, NgramBranch, block_sums
+from ..train.model.ngram_branch import BLOCKS, NgramBranch, block_sums
 from ..train.model.policy_model import PolicyModel, inner_tokens
 
 
@@ -67,12 +67,14 @@ def _mean_pooled(model: PolicyModel, input_ids: Tensor, attention_mask: Tensor) 
 
 
 def ngram_attribution(branch: NgramBranch, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """What each token adds to the branch's score of a block that holds it, (B, T, outputs): its own weight and half of that
-    of each pair it is in."""
+    """What each token adds to the branch's score of a short block that holds it, (B, T, outputs): its own weight and half
+    of that of each pair it is in. Of the two blocks that hold a token the longer one counts."""
     (pieces, pairs), squares = branch.added(input_ids, attention_mask)
     second = nn.functional.pad(pairs, (0, 0, 1, 0))[:, :-1]
     added = pieces + 0.5 * (pairs + second)
-    lengths = block_sums(squares.unsqueeze(-1)).clamp(min=1e-12).sqrt()
+    block, step = BLOCKS[-1]
+    lengths = block_sums(squares.unsqueeze(-1), block, step).clamp(min=1e-12).sqrt()
+    lengths = torch.maximum(lengths, nn.functional.pad(lengths, (0, 0, 1, 0))[:, :-1])
     batch, blocks, _ = lengths.shape
-    of_token = lengths.unsqueeze(2).expand(batch, blocks, STEP, 1).reshape(batch, blocks * STEP, 1)
+    of_token = lengths.unsqueeze(2).expand(batch, blocks, step, 1).reshape(batch, blocks * step, 1)
     return added / of_token[:, : added.shape[1]]

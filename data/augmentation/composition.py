@@ -71,7 +71,7 @@ class PageParts:
         return bool((self.furniture or self.prose) and self.violating)
 
 
-FURNITURE = ("furniture", "lines", "lists", "notices")
+FURNITURE = ("furniture", "lines", "lists", "notices", "widgets")
 """Sources of everyday records that are parts of pages rather than texts of their own."""
 
 

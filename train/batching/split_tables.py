@@ -53,25 +53,37 @@ def split_tables(
 
 
 def training_blocks(
-    data: SplitRecords, settings: Settings, tokenizer: WindowTokenizer, folder: Path, *, most: int
+    data: SplitRecords,
+    settings: Settings,
+    tokenizers: Sequence[WindowTokenizer],
+    folder: Path,
+    *,
+    most: int,
 ) -> tuple[list[list[int]], LabelMatrix]:
     """Windows of the training texts with their labels, in memory: for the n-gram branch, which reads short blocks.
 
     It is unknown which window of a long record without quotes shows a violation: their positive cells are masked. Of
-    composed pages those of the first epoch are taken.
+    composed pages those of the first epoch are taken. A text that is one window for several tokenizers is taken once.
 
-    :param tokenizer: cuts the blocks.
+    :param tokenizers: each cuts the texts into blocks of another length.
     :param most: most texts.
     """
-    groups = training_texts(data, settings.data, epochs=1, seed=settings.seed)
-    texts = chain((text for group in groups for text in group), _shard_texts(data, settings, folder))
-    windows, values, masks = [], [], []
-    for rows in window_rows(islice(texts, most), data.taxonomy, tokenizer):
-        for row in rows:
-            alone = len(row.windows) == 1
-            windows += row.windows
-            values += [row.values] * len(row.windows)
-            masks += [row.mask if alone else row.mask & (row.values < 0.5)] * len(row.windows)
+    windows: list[list[int]] = []
+    values, masks = [], []
+    whole = set[tuple[int, ...]]()
+    for number, tokenizer in enumerate(tokenizers):
+        groups = training_texts(data, settings.data, epochs=1, seed=settings.seed)
+        texts = chain((text for group in groups for text in group), _shard_texts(data, settings, folder))
+        for rows in window_rows(islice(texts, most), data.taxonomy, tokenizer):
+            for row in rows:
+                alone = len(row.windows) == 1
+                if alone and number and tuple(row.windows[0]) in whole:
+                    continue
+                if alone and not number:
+                    whole.add(tuple(row.windows[0]))
+                windows += row.windows
+                values += [row.values] * len(row.windows)
+                masks += [row.mask if alone else row.mask & (row.values < 0.5)] * len(row.windows)
     return windows, LabelMatrix(np.array(values), np.array(masks))
 
 

@@ -16,7 +16,7 @@ from ..batching.split_tables import split_tables, training_blocks
 from ..batching.window_table import LabelledWindows, window_tokenizer
 from ..evaluation.predictions import Predictions
 from ..model.encoder import save_tokenizer
-from ..model.ngram_stage import MOST_TEXTS, add_ngrams_and_mixture, block_tokenizer
+from ..model.ngram_stage import MOST_TEXTS, add_ngrams_and_mixture, block_tokenizers
 from ..model.policy_model import (
     PolicyModel,
     build_model,
@@ -138,7 +138,7 @@ def _train(
     load_trained_state(model, best)
     if settings.model.ngram_buckets:
         model_settings = settings.model
-        blocks = block_tokenizer(folder / TOKENIZER, max_windows=model_settings.max_windows)
+        blocks = block_tokenizers(folder / TOKENIZER, max_windows=model_settings.max_windows)
         add_ngrams_and_mixture(
             model,
             model_settings,

@@ -5,8 +5,9 @@ the branch explains the training set within two epochs and leaves the encoder no
 regression of its own (`ngram_stage.py`) and `mixture.py` combines the two.
 
 TF-IDF of a whole window is scaled by everything in the window: among the menus of a page an offer's words would weigh a
-fraction of what they weigh alone. So the branch scores short overlapping blocks, each scaled by itself, and takes the
-highest. All arithmetic is on the token ids, so the branch exports to ONNX.
+fraction of what they weigh alone. So the branch scores short overlapping blocks of two lengths, each scaled by itself, and
+takes the highest: the short ones hold an offer and little else, the long ones what surrounds it. All arithmetic is on the
+token ids, so the branch exports to ONNX.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 ORDERS = (1, 2)
-BLOCK, STEP = 32, 16
-"""Tokens of a block, and from the start of one to the start of the next."""
+BLOCKS = ((32, 16), (12, 6))
+"""For each length of block its tokens, and the tokens from the start of one to the start of the next."""
 
 _NO_BLOCK = -1e4
 
@@ -99,17 +100,22 @@ class NgramBranch(nn.Module):
         """Branch scores (B, outputs) from int64 ids and mask of shape (B, T)."""
         (pieces, pairs), squares = self.added(input_ids, attention_mask)
         text = self.text_mask(input_ids, attention_mask).to(pieces.dtype)
-        sums = block_sums(torch.cat([pieces + pairs, squares.unsqueeze(-1), text.unsqueeze(-1)], dim=2))
+        values = torch.cat([pieces + pairs, squares.unsqueeze(-1), text.unsqueeze(-1)], dim=2)
+        return torch.stack([self._highest(values, *block) for block in BLOCKS]).amax(dim=0)
+
+    def _highest(self, values: Tensor, block: int, step: int) -> Tensor:
+        """The highest score (B, outputs) of the blocks of one length."""
+        sums = block_sums(values, block, step)
         scores, length, tokens = sums[..., :-2], sums[..., -2:-1], sums[..., -1:]
         scores = scores / length.clamp(min=1e-12).sqrt() + self.bias
         # Blocks that only repeat the end of the one before are left out, whatever the window is padded to.
         first = torch.zeros_like(tokens)
         first[:, 0] = 1.0
-        scores = torch.where(tokens > STEP, scores, torch.where(first > 0, scores, _NO_BLOCK))
+        scores = torch.where(tokens > block - step, scores, torch.where(first > 0, scores, _NO_BLOCK))
         return scores.amax(dim=1)
 
 
-def block_sums(values: Tensor) -> Tensor:
-    """Sums over blocks of `BLOCK` tokens that begin every `STEP` tokens, (B, blocks, C), from (B, T, C)."""
-    padded = nn.functional.pad(values.transpose(1, 2), (0, BLOCK - 1))
-    return BLOCK * nn.functional.avg_pool1d(padded, BLOCK, STEP).transpose(1, 2)
+def block_sums(values: Tensor, block: int, step: int) -> Tensor:
+    """Sums over blocks of `block` tokens that begin every `step` tokens, (B, blocks, C), from (B, T, C)."""
+    padded = nn.functional.pad(values.transpose(1, 2), (0, block - 1))
+    return block * nn.functional.avg_pool1d(padded, block, step).transpose(1, 2)

@@ -8,6 +8,7 @@ the level of TF-IDF with character n-grams (`docs/results/experiments.md`).
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from ...data.windows import WindowTokenizer
 from ..batching.window_table import LabelledWindows
 from ..settings import ModelSettings
 from .mixture import fit_mixture
-from .ngram_branch import BLOCK, NgramBranch
+from .ngram_branch import NgramBranch
 from .policy_model import PolicyModel
 
 MOST_TEXTS = 200_000
@@ -31,11 +32,17 @@ _CHARACTERS = (3, 5)
 _STRENGTH = 30.0
 
 
-def block_tokenizer(path: Path, *, max_windows: int) -> WindowTokenizer:
-    """A tokenizer that cuts texts into overlapping blocks as long as those that the branch scores."""
-    return WindowTokenizer.from_file(
-        path, window_tokens=BLOCK, stride_tokens=BLOCK // 4, max_windows=max_windows
-    )
+_BLOCKS = ((32, 8), (16, 1))
+"""Tokens of the training blocks, special ones included, and how many of them two neighbours share: about the lengths that
+the branch scores."""
+
+
+def block_tokenizers(path: Path, *, max_windows: int) -> list[WindowTokenizer]:
+    """Tokenizers that cut texts into blocks about as long as those that the branch scores."""
+    return [
+        WindowTokenizer.from_file(path, window_tokens=tokens, stride_tokens=shared, max_windows=max_windows)
+        for tokens, shared in _BLOCKS
+    ]
 
 
 def add_ngrams_and_mixture(
@@ -102,18 +109,25 @@ def fit_ngrams(
         pieces = own[:, : len(spellings)]
         characters = _spelling(pieces, spellings)
         features = hstack([own, pieces @ characters]).tocsr()
-    for output in range(labels.policies):
+
+    def fit(output: int) -> LogisticRegression | None:
         rows = labels.mask[:, output]
         truth = labels.values[rows, output] >= 0.5
         if truth.all() or not truth.any():
-            continue
+            return None
         model = LogisticRegression(C=strength, solver="liblinear", random_state=0, max_iter=300)
-        model.fit(features[rows], truth)
-        weights = model.coef_[0][: branch.rows]
-        if characters is not None:
-            weights[: len(spellings)] += characters @ model.coef_[0][branch.rows :]
-        branch.weight[:, output] = torch.from_numpy(weights)
-        branch.bias[output] = float(model.intercept_[0])
+        return model.fit(features[rows], truth)
+
+    # liblinear releases the interpreter's lock.
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for output, model in enumerate(threads.map(fit, range(labels.policies))):
+            if model is None:
+                continue
+            weights = model.coef_[0][: branch.rows]
+            if characters is not None:
+                weights[: len(spellings)] += characters @ model.coef_[0][branch.rows :]
+            branch.weight[:, output] = torch.from_numpy(weights)
+            branch.bias[output] = float(model.intercept_[0])
 
 
 def _counts(branch: NgramBranch, windows: Sequence[Sequence[int]]) -> csr_matrix:
