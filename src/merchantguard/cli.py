@@ -18,6 +18,7 @@ _COMMANDS = {
     "behaviour": Command(
         "serve.cli.behaviour", "test a bundle on plain offers and ordinary lines, changed and framed"
     ),
+    "log": Command("operate.log.cli", "verify, search and export a decision log"),
     "bench": Command(
         "serve.cli.bench",
         "measure a bundle on this machine: texts per second, latency, the best setting",

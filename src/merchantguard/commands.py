@@ -61,5 +61,7 @@ def _run(program: str, name: str, command: Command, arguments: Sequence[str]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    result: int = module.main(parser.parse_intermixed_args(arguments))
+    # Options may stand between files, which argparse cannot do for commands with subcommands.
+    parse = parser.parse_args if parser._subparsers is not None else parser.parse_intermixed_args
+    result: int = module.main(parse(arguments))
     return result
