@@ -98,12 +98,15 @@ def _export(args: argparse.Namespace) -> int:
     entries = read_log(args.log, since=args.since, until=args.until)
     events: list[DecisionEvent] = []
     rows = 0
-    with atomic_path(args.out) as temporary, progress("exporting") as update:
-        with pq.ParquetWriter(temporary, DECISIONS, compression="zstd") as writer:
-            for records in _chunks(_decisions(entries, events), _ROWS):
-                writer.write_batch(decision_table(records))
-                rows += len(records)
-                update(rows)
+    with (
+        atomic_path(args.out) as temporary,
+        progress("exporting") as update,
+        pq.ParquetWriter(temporary, DECISIONS, compression="zstd") as writer,
+    ):
+        for records in _chunks(_decisions(entries, events), _ROWS):
+            writer.write_batch(decision_table(records))
+            rows += len(records)
+            update(rows)
     print(f"{args.out}: {rows:,} decisions")
     if args.events is not None:
         with atomic_path(args.events) as temporary, open(temporary, "w", encoding="utf-8") as stream:

@@ -114,7 +114,7 @@ def _line(path: Path, number: int, raw: bytes) -> Line:
 
 def _open(path: Path) -> BinaryIO:
     if path.suffix == ".zst":
-        reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), closefd=True)
+        reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), closefd=True)  # noqa: SIM115
         return io.BufferedReader(reader)  # type: ignore[return-value, arg-type, type-var]
     if path.suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]

@@ -63,7 +63,7 @@ class LogWriter:
         self._unreported = 0
         self._path, self._seq, self._chain = _last_place(self.folder)
         self._size = self._path.stat().st_size if self._path.exists() else 0
-        self._stream = open(self._path, "ab", buffering=0)
+        self._stream = open(self._path, "ab", buffering=0)  # noqa: SIM115
         self._queue: queue.Queue[tuple[dict[str, Any], Future[None]] | None] = queue.Queue(
             self.options.queue_entries
         )
@@ -188,7 +188,7 @@ class LogWriter:
         """Go on in a new segment and compress the full one; where the disk refuses, this one goes on."""
         full, following = self._path, _segment(self.folder, int(self._path.name.partition(".")[0]) + 1)
         try:
-            stream = open(following, "ab", buffering=0)
+            stream = open(following, "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             _LOGGER.warning("%s: no new segment (%s); %s goes on", self.folder, error, full.name)
             return
@@ -218,7 +218,7 @@ def log_key(folder: Path) -> bytes:
 
 
 def _lock(folder: Path) -> Any:
-    stream = open(folder / "lock", "a")
+    stream = open(folder / "lock", "a")  # noqa: SIM115
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
