@@ -5,6 +5,7 @@ from .bundle import Bundle, BundlePolicy
 from .evidence import EvidenceOptions
 from .online.microbatcher import BatcherClosed, DeadlineExceeded, MicroBatcher, QueueFull
 from .scorer import Scorer
+from .site_text import SiteText
 
 __all__ = [
     "Assessment",
@@ -17,5 +18,6 @@ __all__ = [
     "MicroBatcher",
     "QueueFull",
     "Scorer",
+    "SiteText",
     "Span",
 ]

@@ -8,6 +8,7 @@ from ..data.cleaning.text import CleanText, clean
 from ..data.windows import Windows, WindowTokenizer
 from .assessment import Span
 from .engine.onnx_model import Floats, Outputs
+from .site_text import SiteText
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,19 @@ class EncodedText:
         return self.clean.text[window.start : window.end]
 
 
-def encode_texts(texts: Sequence[str], tokenizer: WindowTokenizer) -> list[EncodedText]:
-    """Clean the texts and cut them into windows."""
-    cleaned = [clean(text) for text in texts]
+def encode_texts(texts: Sequence[str | SiteText], tokenizer: WindowTokenizer) -> list[EncodedText]:
+    """Clean the texts and cut them into windows; what the pages of a site repeat is left out."""
+    raw = [text.text if isinstance(text, SiteText) else text for text in texts]
+    cleaned = [_clean_site(text) if isinstance(text, SiteText) else clean(text) for text in texts]
     windows = tokenizer.encode_batch([text.text for text in cleaned])
-    return [EncodedText(*parts) for parts in zip(texts, cleaned, windows, strict=True)]
+    return [EncodedText(*parts) for parts in zip(raw, cleaned, windows, strict=True)]
+
+
+def _clean_site(site: SiteText) -> CleanText:
+    """The site's text read once and cleaned, with the map to the whole text."""
+    text, places = site.read_once()
+    cleaned = clean(text)
+    return CleanText(cleaned.text, places[cleaned.starts], places[cleaned.ends - 1] + 1)
 
 
 @dataclass(frozen=True, slots=True)

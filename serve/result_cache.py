@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from .assessment import Assessment
+from .site_text import SiteText
 
 
 class ResultCache:
@@ -17,7 +18,7 @@ class ResultCache:
         self._size = size
         self._kept: OrderedDict[bytes, Assessment | None] = OrderedDict()
 
-    def missing(self, texts: Sequence[str]) -> list[str]:
+    def missing(self, texts: Sequence[str | SiteText]) -> list[str | SiteText]:
         """The texts, each once, that are neither cached nor returned by an earlier call: now `put` must follow."""
         found = []
         for text in texts:
@@ -28,12 +29,12 @@ class ResultCache:
             self._kept.move_to_end(key)
         return found
 
-    def put(self, texts: Sequence[str], assessments: Sequence[Assessment]) -> None:
+    def put(self, texts: Sequence[str | SiteText], assessments: Sequence[Assessment]) -> None:
         """Keep the assessments of texts that were missing."""
         for text, assessment in zip(texts, assessments, strict=True):
             self._kept[_digest(text)] = assessment
 
-    def get(self, text: str) -> Assessment:
+    def get(self, text: str | SiteText) -> Assessment:
         """The assessment of a text.
 
         :raises KeyError: if it is not there.
@@ -49,5 +50,10 @@ class ResultCache:
             self._kept.popitem(last=False)
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _digest(text: str | SiteText) -> bytes:
+    if isinstance(text, str):
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    # The same characters on other pages are read otherwise.
+    digest = blake2b(repr(text.pages).encode("ascii"), digest_size=16, person=b"site")
+    digest.update(text.text.encode("utf-8", "surrogatepass"))
+    return digest.digest()

@@ -22,6 +22,7 @@ from .evidence import EvidenceOptions
 from .postprocess import Postprocessor
 from .preprocess import EncodedText, TextOutputs, encode_texts, outputs_by_text
 from .result_cache import ResultCache
+from .site_text import SiteText
 from .warnings import LANGUAGE
 
 # ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.
@@ -115,13 +116,13 @@ class Scorer:
 
     def assess_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | SiteText],
         *,
         batch_tokens: int = BATCH_TOKENS,
         texts_at_once: int = TEXTS_AT_ONCE,
         remember: int = _REMEMBERED,
     ) -> Iterator[Assessment]:
-        """Assess texts lazily, in their order; `texts` may be endless.
+        """Assess texts lazily, in their order; `texts` may be endless. Of a `SiteText`, what pages repeat is read once.
 
         :param batch_tokens: tokens, padding included, of one run of the model.
         :param texts_at_once: how many texts are sorted by length together (fewer, when they are long); as
@@ -171,7 +172,7 @@ class Scorer:
         return [None if each is not None and LANGUAGE in each.warnings else each for each in early]
 
     def _assess_lazily(
-        self, chunks: Iterator[list[str]], batch_tokens: int, cache: ResultCache
+        self, chunks: Iterator[list[str | SiteText]], batch_tokens: int, cache: ResultCache
     ) -> Iterator[Assessment]:
         """While one chunk goes through the model the next is encoded; while it is assessed the next goes through."""
         encode = partial(encode_texts, tokenizer=self.tokenizer)
@@ -234,12 +235,14 @@ class _Scoring:
 class _Chunk:
     """Texts that are sorted by length together; of these, `missing` are scored, the others are cached."""
 
-    texts: list[str]
-    missing: list[str]
+    texts: list[str | SiteText]
+    missing: list[str | SiteText]
     scoring: _Scoring
 
 
-def _next_chunk(chunks: Iterator[list[str]]) -> tuple[list[str] | None, Exception | None]:
+def _next_chunk(
+    chunks: Iterator[list[str | SiteText]],
+) -> tuple[list[str | SiteText] | None, Exception | None]:
     """The next chunk, None after the last, and what the caller's iterator raised: earlier texts are given out first.
 
     To be called in the caller's own thread: the iterator may belong to it (a database cursor, say).

@@ -17,6 +17,8 @@ MAX_DOCUMENT_CHARACTERS = 20_000_000
 MAX_ID_CHARACTERS = 1_000
 MAX_PAGES = 10_000
 BODY_FIELDS = ("text", "html", "pages")
+PAGE_SOURCE = ("collected_at", "warc_record_id")
+"""What a page of a crawl may say of its capture."""
 FIELDS = (
     "id",
     *BODY_FIELDS,
@@ -35,11 +37,13 @@ FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a site: its address, if known, and either its text or its HTML."""
+    """One page of a site: its address, if known, either its text or its HTML, and where a crawl has it from."""
 
     url: str | None
     text: str | None
     html: str | None
+    collected_at: str | None = None
+    warc_record_id: str | None = None
 
     def visible_text(self) -> str:
         """Return the text, or what a visitor sees of the HTML."""
@@ -50,13 +54,16 @@ class Page:
 class Part:
     """Where a piece of the input lies in `Record.text`, in characters.
 
-    `name` is "name", "description", "text", "html" or "pages[i]" with i from 0.
+    `name` is "name", "description", "text", "html" or "pages[i]" with i from 0. A page of a crawl also says when it was
+    collected and which WARC record holds it.
     """
 
     name: str
     url: str | None
     start: int
     end: int
+    collected_at: str | None = None
+    warc_record_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,7 @@ def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
 def record_to_row(record: Record) -> dict[str, Any]:
     """Return a row that reads back as the same document, labels and fields; HTML is stored as text."""
     row: dict[str, Any] = {"id": record.id}
-    pages = [
-        {"url": part.url, "text": record.text[part.start : part.end]}
-        for part in record.parts
-        if part.name.startswith("pages[")
-    ]
+    pages = [_page_row(record, part) for part in record.parts if part.name.startswith("pages[")]
     for part in record.parts:
         if part.name in ("name", "description"):
             row[part.name] = record.text[part.start : part.end]
@@ -148,6 +151,11 @@ def record_to_row(record: Record) -> dict[str, Any]:
     if record.evidence:
         row["evidence"] = {policy: list(quotes) for policy, quotes in record.evidence.items()}
     return {**row, **record.extra}
+
+
+def _page_row(record: Record, part: Part) -> dict[str, Any]:
+    row: dict[str, Any] = {"url": part.url, "text": record.text[part.start : part.end]}
+    return row | {name: value for name in PAGE_SOURCE if (value := getattr(part, name)) is not None}
 
 
 def label_matrix(records: Sequence[Record], taxonomy: Taxonomy) -> LabelMatrix:
@@ -190,7 +198,7 @@ def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:
     pieces: list[str] = []
     parts: list[Part] = []
     end = -1
-    for name, url, piece in _pieces(given):
+    for name, page, piece in _pieces(given):
         if not piece:
             continue
         start = end + 1
@@ -198,14 +206,15 @@ def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:
         if end > MAX_DOCUMENT_CHARACTERS:
             raise RecordError(f"{name}: the document would pass {MAX_DOCUMENT_CHARACTERS:,} characters")
         pieces.append(piece)
-        parts.append(Part(name=name, url=url, start=start, end=end))
+        source = () if page is None else (page.collected_at, page.warc_record_id)
+        parts.append(Part(name, page and page.url, start, end, *source))
     text = "\n".join(pieces)
     if not text or text.isspace():
         raise RecordError("the document is empty: no name, description or body with visible text")
     return text, tuple(parts)
 
 
-def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
+def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, Page | None, str]]:
     bodies = [field for field in BODY_FIELDS if field in given]
     if not bodies:
         raise RecordError("one of `text`, `html` or `pages` must be given; none is")
@@ -215,7 +224,7 @@ def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str]]:
         yield field, None, read_text(given, field) or ""
     if "pages" in given:
         for number, page in enumerate(_pages(given["pages"])):
-            yield f"pages[{number}]", page.url, page.visible_text()
+            yield f"pages[{number}]", page, page.visible_text()
     elif "html" in given:
         yield "html", None, _visible(read_text(given, "html") or "")
     else:
@@ -236,13 +245,19 @@ def _page(value: Any, *, place: str) -> Page:
         raise wrong(place, value, "an object with url and text or html")
     given = {key: item for key, item in value.items() if item is not None}
     for key, item in given.items():
-        if key not in ("url", "text", "html"):
+        if key not in ("url", "text", "html", *PAGE_SOURCE):
             raise RecordError(f"{place}: unknown key {safe_repr(key)}; a page has url and text or html")
-        if not isinstance(item, str):
+        if key != "collected_at" and not isinstance(item, str):
             raise wrong(f"{place}.{key}", item, "text")
     if ("text" in given) == ("html" in given):
         raise RecordError(f"{place}: give text or html, one of the two")
-    return Page(url=given.get("url"), text=given.get("text"), html=given.get("html"))
+    return Page(
+        given.get("url"),
+        given.get("text"),
+        given.get("html"),
+        read_timestamp(given, "collected_at"),
+        given.get("warc_record_id"),
+    )
 
 
 def _visible(html: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..site_text import SiteText
 from .onnx_model import Ids, Model, Outputs
 from .workers import Calls, Workers
 
@@ -77,7 +78,9 @@ def plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> Iterator[NDArr
         yield order[start:]
 
 
-def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int) -> Iterator[list[str]]:
+def chunked(
+    texts: Iterable[str | SiteText], *, texts_at_once: int, characters_at_once: int
+) -> Iterator[list[str | SiteText]]:
     """Read `texts` in chunks bounded by number and by characters; a longer text is its own chunk.
 
     The first chunks are smaller, each twice the one before, so that the model has something to do while the rest is
@@ -85,10 +88,10 @@ def chunked(texts: Iterable[str], *, texts_at_once: int, characters_at_once: int
 
     :raises TypeError: naming the index of what is not a string.
     """
-    chunk: list[str] = []
+    chunk: list[str | SiteText] = []
     size, most = 0, min(_FIRST_CHUNK, texts_at_once)
     for index, text in enumerate(texts):
-        if not isinstance(text, str):
+        if not isinstance(text, str | SiteText):
             if chunk:
                 yield chunk
             raise TypeError(f"texts[{index}] must be a str, not {type(text).__name__}")
