@@ -18,6 +18,7 @@ from .card import model_card
 from .cascade import StageData, write_cascade
 from .document import BundleDocument, file_hashes
 from .gates import FUSED, INT8, Checked, check_exact, check_reduced, write_quantised
+from .golden import write_golden
 from .graph import can_fuse, write_fused_graph, write_graph
 from .merge import merge_adapter
 from .parity import TOLERANCE
@@ -71,6 +72,7 @@ def export_bundle(
             cascade=write_cascade(run, merged, bundle, data),
         )
         write_text(folder / CARD, model_card(document))
+        write_golden(document.bundle(folder), folder)
         # The hashes come last: the gates and the cascade have written further files, and so has the card.
         write_json(folder / DOCUMENT, replace(document, files=file_hashes(folder)).to_json())
         read_bundle(folder)

@@ -5,17 +5,21 @@ import gc
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ...core.errors import BundleError, MerchantGuardError
+from ...core.files import read_json
 from ...serve import Assessment, MicroBatcher, Scorer
-from ...serve.bundle_reader import read_bundle
+from ...serve.bundle import DOCUMENT
 from .settings import ServiceSettings
 
 _LOGGER = logging.getLogger("merchantguard.service")
+_LONGEST_LEASE = 300.0  # seconds
 _TOLERANCE = 0.02
 """Most that a probability of a golden text may differ: bfloat16 variants round by about that."""
 
@@ -39,44 +43,77 @@ class Loaded:
 
 
 class ModelHost:
-    """Holds the bundle in use. Readers take `current` once a request and keep it; `swap` exchanges it for the next ones."""
+    """Holds the bundle in use. A request scores under a `lease`; `swap` exchanges the bundle for the next ones and closes the
+    old one when its last lease has ended."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
+        self._path = settings.bundle
         self._swapping = threading.Lock()
+        self._changed = threading.Condition()
+        self._leases: dict[int, int] = {}
+        self._refused_digest: str | None = None
         self.swaps = self.refused = 0
         self.last_error: str | None = None
         self.current = self._load(settings.bundle)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the threads that score live."""
+        return self.current.batcher.alive
+
+    @contextmanager
+    def lease(self) -> Iterator[Loaded]:
+        """The bundle in use, which stays open as long as the block runs."""
+        with self._changed:
+            model = self.current
+            self._leases[id(model)] = self._leases.get(id(model), 0) + 1
+        try:
+            yield model
+        finally:
+            with self._changed:
+                self._leases[id(model)] -= 1
+                self._changed.notify_all()
+
     def swap(self, path: Path | None = None) -> Loaded:
-        """Load the bundle in `path` (by default the one the service began with), test it, and let it take over; requests
+        """Load the bundle in `path` (by default where the one in use came from), test it, and let it take over; requests
         that the old one has are answered by it.
 
         :raises BundleError: if the new bundle is not usable; the old one stays.
         """
         with self._swapping:
+            place = path or self._path
             try:
-                new = self._load(path or self._settings.bundle)
+                new = self._load(place)
             except MerchantGuardError as error:
-                self.refused += 1
-                self.last_error = str(error)
-                _LOGGER.error("bundle refused, %s stays: %s", self.current.label, error)
+                self._refuse(place, error)
                 raise
-            old, self.current = self.current, new
+            with self._changed:
+                old, self.current = self.current, new
+            self._path, self.last_error = place, None
             self.swaps += 1
-            self.last_error = None
-        old.batcher.close()
-        del old
-        give_memory_back()
+            self._close(old)
+            del old
+            give_memory_back()
         _LOGGER.info("bundle in use: %s %s", new.label, new.digest[:12])
         return new
 
+    def _refuse(self, place: Path, error: MerchantGuardError) -> None:
+        self.refused += 1
+        self.last_error = str(error)
+        self._refused_digest = _digest(place)
+        _LOGGER.error("bundle refused, %s stays: %s", self.current.label, error)
+
+    def _close(self, old: Loaded) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._leases.get(id(old)), timeout=_LONGEST_LEASE)
+            self._leases.pop(id(old), None)
+        old.batcher.close()
+
     def changed(self) -> bool:
-        """Whether the folder of the bundle holds another one than is in use, complete or not."""
-        try:
-            return read_bundle(self._settings.bundle).digest != self.current.digest
-        except MerchantGuardError:
-            return False  # it is being written; or damaged, which `swap` would refuse as well
+        """Whether the folder of the bundle holds another one than is in use, that has not been refused."""
+        digest = _digest(self._path)
+        return digest not in (None, self.current.digest, self._refused_digest)
 
     def close(self, *, drain: bool = True) -> None:
         """Answer what waits, or drop it."""
@@ -89,20 +126,34 @@ class ModelHost:
             variant=self._settings.variant,
             cascade=self._settings.cascade,
         )
-        test_by_golden(scorer)
+        check_golden(scorer)
         return Loaded(scorer, MicroBatcher(scorer, queue_tokens=self._settings.queue_tokens))
 
 
-def test_by_golden(scorer: Scorer) -> None:
+def _digest(path: Path) -> str | None:
+    """The digest that a bundle states, checked or not; None while it cannot be read."""
+    try:
+        return str(read_json(path / DOCUMENT)["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_golden(scorer: Scorer) -> None:
     """Score the bundle's golden texts, which also warms it up, and compare.
 
     :raises BundleError: naming the first text whose result differs.
     """
     path = scorer.bundle.path / "golden.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    rows = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
     if not rows:
-        raise BundleError(f"{path}: missing or empty; the service does not start without a test of the bundle")
-    for number, (row, found) in enumerate(zip(rows, scorer.assess_many(row["text"] for row in rows), strict=True), 1):
+        raise BundleError(
+            f"{path}: missing or empty; the service does not start without a test of the bundle"
+        )
+    for number, (row, found) in enumerate(
+        zip(rows, scorer.assess_many(row["text"] for row in rows), strict=True), 1
+    ):
         _compare(found, row, f"{path}: row {number}")
 
 
@@ -112,7 +163,9 @@ def _compare(found: Assessment, row: dict[str, object], place: str) -> None:
     wanted = row["probabilities"]
     expected = np.array(list(wanted.values()) if isinstance(wanted, dict) else wanted, dtype=np.float64)
     if not np.isfinite(found.probabilities).all():
-        raise BundleError(f"{place}: probabilities are not finite; the graph does not run right on this machine")
+        raise BundleError(
+            f"{place}: probabilities are not finite; the graph does not run right on this machine"
+        )
     difference = float(np.abs(found.probabilities - expected).max())
     if difference > _TOLERANCE:
         raise BundleError(

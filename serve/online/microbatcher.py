@@ -119,6 +119,11 @@ class MicroBatcher:
                 queued_tokens=self._schedule.tokens,
             )
 
+    @property
+    def alive(self) -> bool:
+        """Whether texts would be scored: no thread that scores has ended, and the batcher is open."""
+        return not self._closing and all(thread.is_alive() for thread in self._threads)
+
     def close(self, *, drain: bool = True) -> None:
         """Take no more requests; with `drain` answer those that wait, otherwise fail them with `BatcherClosed`."""
         with self._changed:

@@ -18,6 +18,8 @@ _COMMANDS = {
     "behaviour": Command(
         "serve.cli.behaviour", "test a bundle on plain offers and ordinary lines, changed and framed"
     ),
+    "serve": Command("operate.service.cli", "serve a bundle over HTTP"),
+    "actions": Command("operate.actions.cli", "check an action table, try it on a log, decide appeals"),
     "log": Command("operate.log.cli", "verify, search and export a decision log"),
     "bench": Command(
         "serve.cli.bench",

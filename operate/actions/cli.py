@@ -1,0 +1,123 @@
+"""Check an action table, try it on a log, and decide appeals."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ...core.display import visible_line
+from ...core.errors import RecordError
+from ...core.files import atomic_path
+from ...data.taxonomy import load_taxonomy
+from ...serve.bundle_reader import read_bundle
+from ...serve.decision_record import DecisionRecord
+from ..log import LogWriter, histories, read_log
+from .appeals import appeal, appeal_labels
+from .table import STRONGEST_FIRST, load_table
+from .trial import Trial, try_table
+
+EPILOG = """examples:
+  merchantguard actions show > actions.yaml
+  merchantguard actions test actions.yaml decisions/ --since 2026-11-01
+  merchantguard actions test new.yaml decisions/ --old actions.yaml --bundle bundle/
+  merchantguard actions appeal decisions/ 0193b1c2-... --reviewer ann --not-violated counterfeit --reason "licence shown"
+  merchantguard actions labels decisions/ --to appeals.jsonl
+
+show prints the shipped table. test shows what a table would have done to logged decisions; the log has neither exposure nor
+history, so rules on these are tried without. An appeal is decided by a reviewer who has not reviewed the decision."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommands."""
+    commands = parser.add_subparsers(dest="task", required=True, metavar="show | test | appeal | labels")
+    commands.add_parser("show", help="print the shipped table")
+    test = commands.add_parser("test", help="what a table would have done to logged decisions")
+    test.add_argument("table", type=Path, help="action table (YAML)")
+    test.add_argument("log", type=Path, help="folder of the decision log")
+    test.add_argument(
+        "--old", type=Path, metavar="TABLE", help="compare with this table, not with the logged actions"
+    )
+    test.add_argument(
+        "--bundle", type=Path, help="bundle with the policies' severities (default: shipped taxonomy)"
+    )
+    test.add_argument("--since", metavar="TIME", help="only decisions from this ISO time on")
+    test.add_argument("--until", metavar="TIME", help="only decisions before this ISO time")
+    hear = commands.add_parser("appeal", help="log the outcome of an appeal")
+    hear.add_argument("log", type=Path, help="folder of the decision log (no service may write it meanwhile)")
+    hear.add_argument("decision_id")
+    hear.add_argument("--reviewer", required=True, help="who decides; not who reviewed it before")
+    for name, text in (
+        ("violated", "are violated"),
+        ("not-violated", "are not violated"),
+        ("unclear", "are unclear"),
+    ):
+        hear.add_argument(
+            f"--{name}", action="append", default=[], metavar="POLICY", help=f"policies that {text}"
+        )
+    hear.add_argument("--reason", default="")
+    labels = commands.add_parser("labels", help="write the outcomes of appeals as labels")
+    labels.add_argument("log", type=Path, help="folder of the decision log")
+    labels.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="JSONL file, to join with records by id"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `merchantguard actions`."""
+    return {"show": _show, "test": _test, "appeal": _appeal, "labels": _labels}[args.task](args)
+
+
+def _show(args: argparse.Namespace) -> int:
+    print((Path(__file__).parent / "default.yaml").read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _test(args: argparse.Namespace) -> int:
+    table, old = load_table(args.table), load_table(args.old) if args.old else None
+    if args.bundle is not None:
+        severity = {policy.id: policy.severity for policy in read_bundle(args.bundle).policies}
+    else:
+        severity = {policy.id: policy.severity for policy in load_taxonomy().policies}
+    entries = read_log(args.log, since=args.since, until=args.until)
+    records = (entry for entry in entries if isinstance(entry, DecisionRecord))
+    _print_trial(try_table(table, records, severity, old=old))
+    return 0
+
+
+def _print_trial(trial: Trial) -> None:
+    print(f"{trial.decisions:,} decisions\n\n{'action':<22}{'before':>10}{'after':>10}{'change':>10}")
+    for action in STRONGEST_FIRST:
+        before, after = trial.before[action], trial.after[action]
+        if before or after:
+            print(f"{action:<22}{before:>10,}{after:>10,}{after - before:>+10,}")
+    print("\nrules that decided")
+    for rule, count in trial.rules.most_common():
+        print(f"  {count:>10,}  {visible_line(rule)}")
+    for (before, after), count in trial.changes.most_common():
+        print(f"\n{before} -> {after}: {count:,}")
+        for each in trial.examples[before, after]:
+            found = (
+                ", ".join(f"{f.policy} {f.probability:.2f}" for f in each.decision.findings) or "no finding"
+            )
+            print(
+                f"  {each.decision.decision_id}  {visible_line(found)}  by rule {visible_line(each.after.rule)}"
+            )
+
+
+def _appeal(args: argparse.Namespace) -> int:
+    found = [each for each in histories(args.log) if each.decision.decision_id == args.decision_id]
+    if not found:
+        raise RecordError(f"{args.log}: no decision {args.decision_id!r}")
+    labels: dict[str, bool | None] = dict.fromkeys(args.violated, True)
+    labels |= dict.fromkeys(args.not_violated, False) | dict.fromkeys(args.unclear)
+    with LogWriter(args.log) as log:
+        event = appeal(log, found[0], reviewer=args.reviewer, labels=labels, reason=args.reason)
+    print(json.dumps(event.to_dict(), ensure_ascii=False))
+    return 0
+
+
+def _labels(args: argparse.Namespace) -> int:
+    rows = list(appeal_labels(args.log))
+    with atomic_path(args.to) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    print(f"{args.to}: {len(rows):,} labels from appeals")
+    return 0
