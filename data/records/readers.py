@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,8 @@ from ...core.files import atomic_path, sha256_file
 from ..taxonomy import Taxonomy
 from .record import Record, record_from
 from .rows import RawRow, check_path, jsonl_rows, open_rows
+from .warc import Outcomes, is_warc
+from .warc_sites import site_rows
 from .writers import write_records
 
 __all__ = [
@@ -79,9 +82,20 @@ def read_records(
     return result
 
 
-def iter_records(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:
+def iter_records(
+    paths: Sequence[Path],
+    taxonomy: Taxonomy | None,
+    *,
+    on_fault: OnFault,
+    unique_ids: bool = True,
+    outcomes: Outcomes | None = None,
+) -> Iterator[Record]:
     """Yield the good records of the files in order; memory grows by 16 bytes of hash for each id.
 
+    WARC files that follow one another are read together: a record is a registered domain with its newest pages.
+
+    :param unique_ids: a row whose id an earlier one had is bad; False: it is as good as any.
+    :param outcomes: counts what became of each record of WARC files.
     :raises RecordError: at once if a file is missing, empty, of an unknown kind or given twice; while
         reading if one is damaged.
     """
@@ -93,14 +107,22 @@ def iter_records(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: 
         if (resolved := path.resolve()) in first_names:
             raise RecordError(f"{path}: is given twice (also as {first_names[resolved]}); name it once")
         first_names[resolved] = path
-    return _iter_files(list(first_names.values()), taxonomy, on_fault=on_fault)
+    seen = set[bytes]() if unique_ids else None
+    counted = Outcomes() if outcomes is None else outcomes
+    return _iter_files(list(first_names.values()), taxonomy, on_fault=on_fault, seen=seen, outcomes=counted)
 
 
 def iter_stream(
-    stream: BinaryIO, taxonomy: Taxonomy | None, *, name: str = "<stdin>", on_fault: OnFault
+    stream: BinaryIO,
+    taxonomy: Taxonomy | None,
+    *,
+    name: str = "<stdin>",
+    on_fault: OnFault,
+    unique_ids: bool = True,
 ) -> Iterator[Record]:
     """Yield the good records of a stream of JSON lines, as `iter_records` does for files."""
-    return _good_records(name, jsonl_rows(stream, name=name), taxonomy, on_fault=on_fault, seen=set())
+    seen = set[bytes]() if unique_ids else None
+    return _good_records(name, jsonl_rows(stream, name=name), taxonomy, on_fault=on_fault, seen=seen)
 
 
 @contextmanager
@@ -122,14 +144,38 @@ def _ignore(fault: RowFault, raw: str) -> None:
     """Write nothing: the caller has the bad row in the list of faults."""
 
 
-def _iter_files(paths: Sequence[Path], taxonomy: Taxonomy | None, *, on_fault: OnFault) -> Iterator[Record]:
-    seen: set[bytes] = set()
-    for path in paths:
-        yield from _good_records(str(path), open_rows(path), taxonomy, on_fault=on_fault, seen=seen)
+def _iter_files(
+    paths: Sequence[Path],
+    taxonomy: Taxonomy | None,
+    *,
+    on_fault: OnFault,
+    seen: set[bytes] | None,
+    outcomes: Outcomes,
+) -> Iterator[Record]:
+    for crawl, group in groupby(paths, key=is_warc):
+        if crawl:
+            rows = _crawl_rows(list(group), outcomes, on_fault)
+            yield from _good_records("crawl", rows, taxonomy, on_fault=on_fault, seen=seen)
+            continue
+        for path in group:
+            yield from _good_records(str(path), open_rows(path), taxonomy, on_fault=on_fault, seen=seen)
+
+
+def _crawl_rows(paths: Sequence[Path], outcomes: Outcomes, on_fault: OnFault) -> Iterator[RawRow]:
+    def on_damage(file: str, number: int, reason: str) -> None:
+        on_fault(RowFault(file, number, reason), "")
+
+    for number, fields in enumerate(site_rows(paths, outcomes, on_damage), start=1):
+        yield RawRow(number, fields, fields)
 
 
 def _good_records(
-    name: str, rows: Iterator[RawRow], taxonomy: Taxonomy | None, *, on_fault: OnFault, seen: set[bytes]
+    name: str,
+    rows: Iterator[RawRow],
+    taxonomy: Taxonomy | None,
+    *,
+    on_fault: OnFault,
+    seen: set[bytes] | None,
 ) -> Iterator[Record]:
     for row in rows:
         try:
@@ -140,7 +186,7 @@ def _good_records(
             yield record
 
 
-def _checked(row: RawRow, taxonomy: Taxonomy | None, *, seen: set[bytes]) -> Record:
+def _checked(row: RawRow, taxonomy: Taxonomy | None, *, seen: set[bytes] | None) -> Record:
     """Build the record and note its id.
 
     :raises RecordError: with the reason why the row cannot be used.
@@ -148,6 +194,8 @@ def _checked(row: RawRow, taxonomy: Taxonomy | None, *, seen: set[bytes]) -> Rec
     if row.fields is None:
         raise RecordError(row.reason)
     record = record_from(row.fields, taxonomy)
+    if seen is None:
+        return record
     key = hashlib.blake2b(record.id.encode("utf-8"), digest_size=16).digest()
     if key in seen:
         raise RecordError(f"id: {safe_repr(record.id)} was already the id of an earlier row")

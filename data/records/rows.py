@@ -14,8 +14,12 @@ from ...core.extras import require
 from .csv_split import split_rows
 from .record import BODY_FIELDS
 from .schema import strict_json
+from .warc import LIST_SUFFIXES as WARC_LISTS
+from .warc import SUFFIXES as WARC_SUFFIXES
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+READ_ONLY_SUFFIXES = (*WARC_SUFFIXES, *WARC_LISTS)
+"""Crawls are read, not written."""
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line of JSON or row of CSV is refused, and never held in memory as a whole."""
 
@@ -53,15 +57,14 @@ class RawRow:
 def check_path(path: Path) -> str:
     """Return the suffix of `path`, which decides how it is read.
 
-    :raises RecordError: if there is no such file, it is empty, or the suffix is not one of `SUFFIXES`.
+    :raises RecordError: if there is no such file, it is empty, or no kind of file has such a suffix.
     """
-    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    known = (*SUFFIXES, *READ_ONLY_SUFFIXES)
+    suffix = next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
     if path.is_dir():
         raise RecordError(f"{path}: is a folder; give the data files in it")
     if suffix is None:
-        raise RecordError(
-            f"{path}: unknown kind of file; rename or convert it to one of {', '.join(SUFFIXES)}"
-        )
+        raise RecordError(f"{path}: unknown kind of file; rename or convert it to one of {', '.join(known)}")
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -76,9 +79,11 @@ def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
 
     :param body: False: the rows are not records but refer to them, and need only an id.
     :raises RecordError: if the file as a whole cannot be used: damaged, truncated, without rows or without
-        the columns that a record needs.
+        the columns that a record needs; or a crawl, whose files are read together by `warc_sites`.
     """
     suffix = check_path(path)
+    if suffix in READ_ONLY_SUFFIXES:
+        raise RecordError(f"{path}: a crawl has no rows to refer to; give one of {', '.join(SUFFIXES)}")
     empty = True
     try:
         for row in _parquet_rows(path, body) if suffix == ".parquet" else _stream_rows(path, suffix, body):
