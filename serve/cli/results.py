@@ -1,203 +1,131 @@
-"""Writing assessments as JSONL or Parquet."""
+"""Writing results as JSON lines, Parquet (nested, and flat) or CSV (flat)."""
 
+import csv
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import IO, Any
 
 from ...core.errors import StorageError
 from ...core.extras import require
 from ...core.files import atomic_path
-from ...data.records.record import Record
-from ..assessment import Assessment, Finding, Span
-from ..bundle import BundlePolicy
+from ...data.records.writers import csv_cell
+from ..bulk.flat import flat_schema, flatten
+from ..bulk.rows import FindingRow, ResultRow, SpanRow, WindowRow, cell_text, single
+from ..bulk.schema import result_schema, rows_to_table
 
-SUFFIXES = (".jsonl", ".parquet")
-_ROWS_AT_ONCE = 1000
+__all__ = [
+    "FindingRow",
+    "ResultRow",
+    "SpanRow",
+    "WindowRow",
+    "check_out",
+    "join_parts",
+    "part_suffix",
+    "write_lines",
+    "write_part",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class WindowRow:
-    """A window that shows a finding."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpanRow:
-    """An evidence span and the part of the record, such as a page, that it lies in."""
-
-    start: int
-    end: int
-    text: str
-    part: str | None
-    url: str | None
+SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
-@dataclass(frozen=True, slots=True)
-class FindingRow:
-    """A finding with the policy's title and severity."""
+def check_out(out: Path | None, *, flat: bool) -> None:
+    """Check that results can be written so.
 
-    policy: str
-    title: str
-    severity: str
-    probability: float
-    decision: str
-    spans: tuple[SpanRow, ...]
-    windows: tuple[WindowRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ResultRow:
-    """A record's assessment as it is written: the fields are the columns.
-
-    Offsets count the characters of the document that was read: the record's text, or its name, description
-    and pages (only the visible text of HTML) joined by line ends. Probabilities are None in a record that is cleared
-    early.
+    :raises StorageError: if the suffix is not known, or flat results are asked for without tables.
     """
-
-    id: str
-    decision: str
-    any_violation: float | None
-    findings: tuple[FindingRow, ...]
-    windows: int
-    truncated: bool
-    bundle: str
-    cleared_early: bool
-    warnings: tuple[str, ...]
-    probabilities: dict[str, float | None]
-
-    @classmethod
-    def of(cls, record: Record, assessment: Assessment, policies: tuple[BundlePolicy, ...]) -> "ResultRow":
-        """The row of a record; `policies` are those of the scorer."""
-        by_id = {policy.id: policy for policy in policies}
-        early = assessment.cleared_early
-        return cls(
-            id=record.id,
-            decision=assessment.decision,
-            any_violation=None if early else _shortest(np.float32(assessment.any_violation)),
-            findings=tuple(_finding(record, each, by_id[each.policy]) for each in assessment.findings),
-            windows=assessment.windows,
-            truncated=assessment.truncated,
-            bundle=assessment.bundle,
-            cleared_early=early,
-            warnings=assessment.warnings,
-            probabilities={
-                policy.id: None if early else _shortest(probability)
-                for policy, probability in zip(policies, assessment.probabilities, strict=True)
-            },
+    if out is not None and out.suffix not in SUFFIXES:
+        raise StorageError(f"{out}: results are written as {', '.join(SUFFIXES)}, by the file's suffix")
+    if out is not None and out.is_dir():
+        raise StorageError(f"{out}: is a folder; name a file")
+    if flat and (out is None or out.suffix != ".parquet"):
+        raise StorageError(
+            f"--flat writes a second table beside a Parquet file: --out results.parquet, not {out or 'standard output'}"
         )
 
 
-WriteRow = Callable[[ResultRow], None]
+def flat_path(out: Path) -> Path:
+    """The flat table beside nested results."""
+    return out.with_name(f"{out.stem}.flat.parquet")
 
 
-@contextmanager
-def result_writer(out: Path | None) -> Iterator[WriteRow]:
-    """Yield a function that writes one row: to standard output as JSONL, or to a file that appears when it is complete.
+def part_suffix(out: Path) -> str:
+    """The suffix of a file's parts: a CSV is made from nested tables."""
+    return ".jsonl" if out.suffix == ".jsonl" else ".parquet"
 
-    :raises StorageError: if the file's suffix is not known or it cannot be written.
-    """
-    if out is None:
-        yield lambda row: _write_line(sys.stdout.buffer.write, row)
-        sys.stdout.buffer.flush()
-    elif out.suffix == ".jsonl":
+
+def write_part(path: Path, rows: Sequence[ResultRow], columns: Sequence[str]) -> None:
+    """Write rows to a part file, completely or not at all."""
+    with atomic_path(path) as temporary:
+        if path.suffix == ".jsonl":
+            with open(temporary, "wb") as stream:
+                write_lines(stream, rows)
+        else:
+            require("pyarrow.parquet", "cli").write_table(
+                rows_to_table(rows, result_schema(columns)), temporary
+            )
+
+
+def write_lines(stream: IO[bytes], rows: Sequence[ResultRow]) -> None:
+    """Write rows as JSON lines; half a surrogate pair, which has no UTF-8, as JSON's escape \\udXXX."""
+    for row in rows:
+        line = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False, default=cell_text)
+        stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def write_stdout(rows: Sequence[ResultRow]) -> None:
+    """Write rows to standard output at once: somebody may wait for them."""
+    write_lines(sys.stdout.buffer, rows)
+    sys.stdout.buffer.flush()
+
+
+def join_parts(
+    parts: Sequence[Path], out: Path, columns: Sequence[str], policies: Sequence[str], *, flat: bool
+) -> list[Path]:
+    """Join part files into `out`, and with `flat` into a flat table beside it; returns what was written."""
+    if out.suffix == ".jsonl":
         with atomic_path(out) as temporary, open(temporary, "wb") as stream:
-            yield lambda row: _write_line(stream.write, row)
-    elif out.suffix == ".parquet":
-        with atomic_path(out) as temporary:
-            yield from _parquet(temporary)
-    else:
-        raise StorageError(f"{out}: results are written as {' or '.join(SUFFIXES)}, by the file's suffix")
+            for part in parts:
+                with open(part, "rb") as opened:
+                    shutil.copyfileobj(opened, stream)
+        return [out]
+    schema = result_schema(columns)
+    if out.suffix == ".csv":
+        _write_csv(out, parts, schema, policies)
+        return [out]
+    _write_parquet(out, schema, _tables(parts, schema))
+    if not flat:
+        return [out]
+    tables = (flatten(table, policies) for table in _tables(parts, schema))
+    _write_parquet(flat_path(out), flat_schema(schema, policies), tables)
+    return [out, flat_path(out)]
 
 
-def _finding(record: Record, finding: Finding, policy: BundlePolicy) -> FindingRow:
-    return FindingRow(
-        policy=finding.policy,
-        title=policy.title,
-        severity=policy.severity,
-        probability=_shortest(np.float32(finding.probability)),
-        decision=finding.decision,
-        spans=tuple(_span(record, span) for span in finding.spans),
-        windows=tuple(WindowRow(*window) for window in finding.windows),
-    )
+def _tables(parts: Sequence[Path], schema: Any) -> Iterator[Any]:
+    parquet = require("pyarrow.parquet", "cli")
+    return (parquet.read_table(part, schema=schema) for part in parts)
 
 
-def _span(record: Record, span: Span) -> SpanRow:
-    part = next((part for part in record.parts if part.start <= span.start < part.end), None)
-    name, url = (None, None) if part is None else (part.name, part.url)
-    return SpanRow(span.start, span.end, span.text, name, url)
+def _write_parquet(path: Path, schema: Any, tables: Iterator[Any]) -> None:
+    parquet = require("pyarrow.parquet", "cli")
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
 
 
-def _shortest(probability: np.float32) -> float:
-    """The shortest decimal that is this float32."""
-    return float(np.format_float_positional(probability, unique=True, trim="-"))
+def _write_csv(path: Path, parts: Sequence[Path], schema: Any, policies: Sequence[str]) -> None:
+    """A spreadsheet opens it: a cell that it would run as a formula gets an apostrophe in front."""
+    names = flat_schema(schema, policies).names
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([csv_cell("", name) for name in names])
+        for table in _tables(parts, schema):
+            for row in flatten(table, policies).to_pylist():
+                writer.writerow([csv_cell(name, _short(row[name])) for name in names])
 
 
-def _write_line(write: Callable[[bytes], Any], row: ResultRow) -> None:
-    line = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False)
-    # Half a surrogate pair has no UTF-8: it is written as JSON's escape \udXXX.
-    write(line.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def _parquet(path: Path) -> Iterator[WriteRow]:
-    pa, pq = require("pyarrow", "cli"), require("pyarrow.parquet", "cli")
-    schema = _schema(pa)
-    rows: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema) as writer:
-
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            rows.clear()
-
-        def write(row: ResultRow) -> None:
-            rows.append(_encodable(asdict(row)) | {"probabilities": list(row.probabilities.items())})
-            if len(rows) == _ROWS_AT_ONCE:
-                flush()
-
-        yield write
-        flush()
-
-
-def _schema(pa: Any) -> Any:
-    text, count, number = pa.string(), pa.int64(), pa.float32()
-    passage = {"start": count, "end": count}
-    span = pa.struct({**passage, "text": text, "part": text, "url": text})
-    finding = pa.struct(
-        {
-            **dict.fromkeys(("policy", "title", "severity"), text),
-            "probability": number,
-            "decision": text,
-            "spans": pa.list_(span),
-            "windows": pa.list_(pa.struct(passage)),
-        }
-    )
-    return pa.schema(
-        {
-            "id": text,
-            "decision": text,
-            "any_violation": number,
-            "findings": pa.list_(finding),
-            "windows": count,
-            "truncated": pa.bool_(),
-            "bundle": text,
-            "cleared_early": pa.bool_(),
-            "warnings": pa.list_(text),
-            "probabilities": pa.map_(text, number),
-        }
-    )
-
-
-def _encodable(value: Any) -> Any:
-    """The value with a question mark for every half of a surrogate pair, which Parquet cannot hold."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {key: _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
+def _short(value: Any) -> Any:
+    """A probability in as few digits as tell its 32 bits; any other value as it is."""
+    return single(value) if isinstance(value, float) else value

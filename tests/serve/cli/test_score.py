@@ -1,4 +1,5 @@
 import argparse
+import csv
 import io
 import json
 import shutil
@@ -119,9 +120,9 @@ def test_bad_rows_are_kept_aside_counted_and_shown_by_the_exit_status(
     data = write_jsonl(tmp_path / "in.jsonl", BAD)
     assert score(bundle_path, data, "--rejects", tmp_path / "bad.jsonl") == cli.REJECTED
     output, errors = capfdbinary.readouterr()
-    assert [row["id"] for row in read_jsonl(output.decode())] == ["a", "b"]
-    assert b"rejected 3 bad rows" in errors
-    assert [row["row"] for row in read_jsonl((tmp_path / "bad.jsonl").read_text())] == [2, 3, 4]
+    assert [row["id"] for row in read_jsonl(output.decode())] == ["a", "a", "b"]
+    assert b"rejected 2 bad rows" in errors
+    assert [row["row"] for row in read_jsonl((tmp_path / "bad.jsonl").read_text())] == [2, 3]
 
 
 def test_without_a_rejects_file_bad_rows_are_reported(
@@ -153,8 +154,8 @@ def test_what_cannot_work_is_named(bundle_path: Path, tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "in.jsonl", RECORDS)
     with pytest.raises(RecordError, match=r"missing\.html: no such file"):
         score(bundle_path, tmp_path / "missing.html")
-    with pytest.raises(StorageError, match=r"out\.csv: results are written as"):
-        score(bundle_path, data, "--out", tmp_path / "out.csv")
+    with pytest.raises(StorageError, match=r"out\.xlsx: results are written as"):
+        score(bundle_path, data, "--out", tmp_path / "out.xlsx")
     broken = Path(shutil.copytree(bundle_path, tmp_path / "broken"))
     (broken / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"model\.onnx"):
@@ -196,3 +197,104 @@ def test_pages_are_read_as_they_declare_and_doubt_is_said(
     assert "c.txt: no encoding is stated and it is not UTF-8; read as koi8_r" in err.decode()
     assert "a.html" not in err.decode()
     assert "d.html" not in err.decode()
+
+
+def test_the_certificate_of_a_block_is_written(bundle_path: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "in.jsonl", [{"id": "a", "text": "crimson walrus"}])
+    score(bundle_path, data, "--out", tmp_path / "out.jsonl")
+    [row] = read_jsonl((tmp_path / "out.jsonl").read_text())
+    found = {finding["policy"]: (finding["decision"], finding["certificate"]) for finding in row["findings"]}
+    assert found == {"alpha": ("block", "policy"), "beta": ("review", None)}
+
+
+def test_other_columns_are_carried_and_ids_may_repeat(bundle_path: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": "a",
+            "text": "crimson",
+            "url": "https://a.example",
+            "country": "DE",
+            "decision": "theirs",
+            "n": 1,
+        },
+        {"id": "a", "text": "nothing", "domain": "a.example", "tags": ["x", "y"]},
+    ]
+    data = write_jsonl(tmp_path / "in.jsonl", rows)
+    for name in ("out.jsonl", "out.parquet"):
+        assert score(bundle_path, data, "--out", tmp_path / name) == 0
+    first, second = read_jsonl((tmp_path / "out.jsonl").read_text())
+    assert (first["url"], first["country"], first["input_decision"], first["n"]) == (
+        "https://a.example",
+        "DE",
+        "theirs",
+        1,
+    )
+    assert first["decision"] == "block"
+    assert (second["id"], second["domain"], second["tags"]) == ("a", "a.example", ["x", "y"])
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (table[0]["country"], table[0]["n"], table[1]["tags"]) == ("DE", "1", '["x", "y"]')
+    score(bundle_path, data, "--out", tmp_path / "out.jsonl", "--carry", "country")
+    assert "url" not in read_jsonl((tmp_path / "out.jsonl").read_text())[0]
+
+
+def test_flat_tables_have_one_row_a_finding(bundle_path: Path, tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "in.jsonl", [{"id": "a", "text": "crimson teapot"}, *RECORDS[1:2]])
+    score(bundle_path, data, "--out", tmp_path / "out.parquet", "--flat")
+    score(bundle_path, data, "--out", tmp_path / "out.csv")
+    rows = pq.read_table(tmp_path / "out.flat.parquet").to_pylist()
+    assert sorted((row["id"], row["finding_policy"] or "-") for row in rows) == [
+        ("a", "alpha"),
+        ("a", "gamma"),
+        ("b", "-"),
+    ]
+    assert rows[0]["p_alpha"] > 0.9 > rows[0]["p_beta"]
+    assert rows[0]["evidence_text"] == "crimson teapot"
+    assert not any(isinstance(value, list | dict) for row in rows for value in row.values())
+    with open(tmp_path / "out.csv", newline="") as stream:
+        cells = list(csv.DictReader(stream))
+    assert [cell["finding_policy"] for cell in cells] == [row["finding_policy"] or "" for row in rows]
+    assert float(cells[0]["p_alpha"]) == pytest.approx(rows[0]["p_alpha"], abs=1e-7)
+    with pytest.raises(StorageError, match="--flat"):
+        score(bundle_path, data, "--out", tmp_path / "out.csv", "--flat")
+
+
+def test_a_folder_is_an_input(bundle_path: Path, tmp_path: Path, capfdbinary: Any) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write_jsonl(tmp_path / "in" / "b.jsonl", RECORDS[:1])
+    (tmp_path / "in" / "deep" / "a.html").write_text("<p>walrus</p>")
+    (tmp_path / "in" / "_SUCCESS").write_text("")
+    (tmp_path / "in" / "notes.pdf").write_bytes(b"%PDF")
+    assert score(bundle_path, tmp_path / "in") == 0
+    assert [row["id"] for row in read_jsonl(capfdbinary.readouterr()[0].decode())] == ["a", "a.html"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordError, match="no file in this folder can be read"):
+        score(bundle_path, tmp_path / "empty")
+
+
+def test_a_crawl_says_what_became_of_each_capture(
+    bundle_path: Path, tmp_path: Path, capfdbinary: Any
+) -> None:
+    body = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>We sell crimson goods.</p>"
+    moved = b"HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n"
+    records = [
+        (
+            f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:{number:032x}>\r\nWARC-Date: 2026-11-01T00:00:00Z"
+            f"\r\nWARC-Target-URI: https://www.shop.example.com/{number}\r\nContent-Type: application/http; msgtype=response"
+            f"\r\nContent-Length: {len(block)}\r\n\r\n"
+        ).encode()
+        + block
+        + b"\r\n\r\n"
+        for number, block in enumerate([body, moved])
+    ]
+    (tmp_path / "crawl.warc").write_bytes(b"".join(records))
+    assert score(bundle_path, tmp_path / "crawl.warc") == 0
+    output, errors = capfdbinary.readouterr()
+    [row] = read_jsonl(output.decode())
+    assert (row["id"], row["domain"], row["decision"]) == ("example.com", "example.com", "block")
+    span = row["findings"][0]["spans"][0]
+    assert (span["url"], span["collected_at"]) == (
+        "https://www.shop.example.com/0",
+        "2026-11-01T00:00:00+00:00",
+    )
+    assert span["warc_record_id"] == f"<urn:uuid:{0:032x}>"
+    assert b"captures: 1 page, 1 redirect" in errors
