@@ -1,1 +1,1 @@
-"""The adjudicator: an LLM's second opinion on the uncertain few, with proven quotes."""
+"""A second opinion on uncertain cases: a language model answers under one policy, must quote, and may abstain."""

@@ -1,0 +1,1 @@
+"""Who answers: endpoints, a local model, recorded transcripts, behind one protocol."""
