@@ -59,7 +59,7 @@ class Sites:
         line = json.dumps(row).encode("ascii")
         offset = self._spool.seek(0, 2)
         self._spool.write(line)
-        pages[key] = _Stored(date, _depth(capture.url), offset, len(line), len(capture.text))
+        pages[key] = _Stored(date, depth(capture.url), offset, len(line), len(capture.text))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One record a domain, in the order in which they were met; pages near the root of a site come first."""
@@ -110,7 +110,7 @@ def address_key(url: str) -> bytes:
     return hashlib.blake2b(address.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _depth(url: str) -> int:
+def depth(url: str) -> int:
     """How many steps an address lies below the root of its host; a query is one more."""
     parts = urlsplit(url)
     return len([step for step in parts.path.split("/") if step]) + bool(parts.query)

@@ -92,7 +92,7 @@ class BatchScorer:
         arrays = {name: batch.column(name) for name in self.schema.names if name in batch.schema.names}
         for name in self.schema.names:
             if name not in arrays:
-                values = [encodable(row.get(name)) for row in results]
+                values = [row.get(name) for row in results]
                 arrays[name] = pa.array(values, type=self.schema.field(name).type)
         return conform(pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)), self.schema)
 
@@ -107,18 +107,18 @@ class BatchScorer:
         return [
             self._row(each, next(found), None if name is None else str(name))
             if isinstance(each, Record)
-            else {ERROR: each}
+            else {ERROR: encodable(each)}
             for each, name in zip(read, ids, strict=True)
         ]
 
     def _row(self, record: Record, answer: Assessment | str, name: str | None) -> dict[str, Any]:
         if isinstance(answer, str):
-            return {ERROR: answer}
+            return {ERROR: encodable(answer)}
         row = ResultRow.of(record, answer, self._scorer.policies, self._by).to_dict()
-        row["probabilities"] = list(row["probabilities"].items())
+        row = encodable(row) | {"probabilities": list(row["probabilities"].items())}
         if self._recorder is not None:
             made = self._recorder.record(answer, record.text, record_id=name, merchant_id=name)
-            row[DECISION_RECORD] = json.dumps(made.to_dict(), ensure_ascii=False, allow_nan=False)
+            row[DECISION_RECORD] = json.dumps(encodable(made.to_dict()), ensure_ascii=False, allow_nan=False)
         return row
 
 

@@ -5,29 +5,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...core.errors import SettingsError
 from ...core.files import atomic_path
 from ..bulk.parts import Parts
 from ..decision_record import DecisionRecord
 
-_SHORTEST_KEY = 16
 _SUFFIX = ".log"
-
-
-def read_key(path: Path) -> bytes:
-    """The secret in a file, without white space around it.
-
-    :raises SettingsError: if it cannot be read or is too short to keep texts secret.
-    """
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise SettingsError(
-            f"{path}: cannot be read ({error.strerror}); it must hold the log's secret"
-        ) from error
-    if len(key) < _SHORTEST_KEY:
-        raise SettingsError(f"{path}: holds {len(key)} bytes; a secret needs at least {_SHORTEST_KEY}")
-    return key
 
 
 def write_log(part: Path, records: Sequence[DecisionRecord]) -> None:

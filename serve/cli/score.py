@@ -21,13 +21,14 @@ from ...data.records.warc import Outcomes
 from ..assessment import Assessment
 from ..bulk.identity import ScoredBy
 from ..bulk.job import Block, Job, column_names
+from ..bulk.log_key import read_key
 from ..bulk.parts import Parts
 from ..bulk.previous import Previous
 from ..bulk.reuse import Reuse, SkippingLoss
 from ..decision_record import Recorder
 from ..scorer import BATCH_TOKENS, Scorer
 from ..site_text import text_of
-from .decisions import join_logs, read_key, write_log
+from .decisions import join_logs, write_log
 from .inputs import FORMATS, STDIN, count_rows, expand_folders, read_inputs
 from .results import check_out, join_parts, part_suffix, write_part, write_stdout
 
