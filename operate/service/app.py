@@ -179,7 +179,7 @@ async def _watch(service: Service) -> None:
 
 async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    field = ".".join(part for part in first["loc"] if isinstance(part, str) and part != "body")
     # The value is left out: it may be a merchant's text, and not every value can be written as JSON.
     return error_response(422, "invalid", f"{field or 'body'}: {first['msg']}")
 

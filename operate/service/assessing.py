@@ -78,7 +78,7 @@ class Desk:
         )
         try:
             read = read_item(item, index)
-            assessment = await model.batcher.assess_async(read.record.text, deadline=deadline)
+            assessment = await _in_time(model, read.record.text, deadline)
             result = _result(index, read, assessment, model)
             entry, outcome = self._entry(model, read, assessment, request_id)
             if outcome is not None:
@@ -146,6 +146,20 @@ class Desk:
         return entry, outcome
 
 
+async def _in_time(model: Loaded, text: str, deadline: float | None) -> Assessment:
+    """The assessment; a deadline also holds while the engine hangs, when the batcher cannot look at it.
+
+    :raises DeadlineExceeded: if the deadline passes first.
+    """
+    try:
+        async with asyncio.timeout(deadline):
+            return await model.batcher.assess_async(text, deadline=deadline)
+    except TimeoutError as error:
+        if isinstance(error, DeadlineExceeded):
+            raise
+        raise DeadlineExceeded(f"no answer within {deadline:.3f} s") from error
+
+
 def _appended(log: LogWriter, entry: DecisionRecord) -> "Future[None]":
     return log.append(entry)
 
@@ -168,8 +182,8 @@ def read_item(item: Any, index: int) -> Item:
 
     :raises RecordError: naming the item and the field that is wrong.
     """
-    if isinstance(item, str):
-        item = {"text": item}
+    if isinstance(item, str):  # an empty text is no record, but it is assessed
+        return Item(_bare_record(item, index), RecordIn())
     if not isinstance(item, dict):
         raise RecordError(f"input[{index}]: must be a text or a record, not {type(item).__name__}")
     try:
@@ -185,6 +199,23 @@ def read_item(item: Any, index: int) -> Item:
         )
     except MerchantGuardError as error:
         raise RecordError(f"input[{index}]: {error}") from error
+
+
+def _bare_record(text: str, index: int) -> Record:
+    return Record(
+        id=str(index),
+        text=text,
+        parts=(),
+        domain=None,
+        country=None,
+        collected_at=None,
+        labels=(),
+        unknown=(),
+        annotator=None,
+        labelled_at=None,
+        evidence={},
+        extra={},
+    )
 
 
 _RECORD_FIELDS = ("text", "html", "pages", "name", "description", "domain", "country")

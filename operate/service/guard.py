@@ -140,6 +140,8 @@ class _Sender:
             self.started, self.status = True, message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self._request.id
+            if self.status == 413:
+                headers["connection"] = "close"  # what is left of the body is not read
             if self._request.traceparent:
                 headers["traceparent"] = self._request.traceparent
         await self._send(message)
