@@ -207,7 +207,7 @@ def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:
             raise RecordError(f"{name}: the document would pass {MAX_DOCUMENT_CHARACTERS:,} characters")
         pieces.append(piece)
         source = () if page is None else (page.collected_at, page.warc_record_id)
-        parts.append(Part(name, page and page.url, start, end, *source))
+        parts.append(Part(name, None if page is None else page.url, start, end, *source))
     text = "\n".join(pieces)
     if not text or text.isspace():
         raise RecordError("the document is empty: no name, description or body with visible text")

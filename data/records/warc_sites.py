@@ -54,7 +54,7 @@ class Sites:
             self._outcomes[OLDER] += 1
             if known.date > date:
                 return
-        row = {"url": capture.url, "text": capture.text}
+        row: dict[str, str | None] = {"url": capture.url, "text": capture.text}
         row |= {"collected_at": capture.collected_at, "warc_record_id": capture.warc_record_id}
         line = json.dumps(row).encode("ascii")
         offset = self._spool.seek(0, 2)
@@ -64,7 +64,8 @@ class Sites:
     def rows(self) -> Iterator[dict[str, Any]]:
         """One record a domain, in the order in which they were met; pages near the root of a site come first."""
         for domain, pages in self._sites.items():
-            chosen, size = [], 0
+            chosen: list[_Stored] = []
+            size = 0
             for page in sorted(pages.values(), key=lambda page: (page.depth, page.offset)):
                 if len(chosen) == MAX_PAGES or size + page.characters + 1 > MAX_DOCUMENT_CHARACTERS:
                     self._outcomes[BEYOND] += 1

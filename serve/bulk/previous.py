@@ -92,7 +92,9 @@ class Previous:
     def _index_jsonl(self, file: Path) -> Iterator[tuple[list[str], list[int]]]:
         """Lines are found by their first byte: a file of up to 4 GiB is one block, a longer one several."""
         self._blocks.append((file, 0))
-        keys, places, start, base = [], [], 0, 0
+        keys: list[str] = []
+        places: list[int] = []
+        start = base = 0
         with open(file, "rb") as stream:
             for line in stream:
                 if start - base > _MASK:
