@@ -41,13 +41,18 @@ class Process:
         ]
         self.popen = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
         self.lines: list[dict[str, Any]] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.other_lines: list[str] = []  # what is no JSON: every line of a service's log is to be read by machines
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.url = self.wait_for("listening")["url"]
 
     def _read(self) -> None:
         assert self.popen.stderr is not None
         for line in self.popen.stderr:
-            self.lines.append(json.loads(line))
+            try:
+                self.lines.append(json.loads(line))
+            except ValueError:
+                self.other_lines.append(line)
 
     def wait_for(self, event: str, seconds: float = 60) -> dict[str, Any]:
         limit = time.monotonic() + seconds
@@ -72,6 +77,9 @@ def start() -> Iterator[Callable[..., Process]]:
     for process in started:
         process.popen.kill()
         process.popen.wait()
+        process.reader.join(timeout=10)
+        # A last line without its end was cut off by the kill.
+        assert [line for line in process.other_lines if line.endswith("\n")] == []
 
 
 @contextmanager
