@@ -65,8 +65,8 @@ class Adjudicator:
     journal: Journal
     taxonomy: Taxonomy
     scores: QuoteScores
-    limits: Limits = Limits()
-    rule: ProofRule = ProofRule()
+    limits: Limits = field(default_factory=Limits)
+    rule: ProofRule = field(default_factory=ProofRule)
     tokens: int = TOKEN_BUDGET
     parallel: int = 1
     a_minute: float | None = None

@@ -21,6 +21,9 @@ _COMMANDS = {
     "serve": Command("operate.service.cli", "serve a bundle over HTTP"),
     "actions": Command("operate.actions.cli", "check an action table, try it on a log, decide appeals"),
     "log": Command("operate.log.cli", "verify, search and export a decision log"),
+    "adjudicate": Command(
+        "operate.adjudicate.cli", "ask a language model about uncertain cases; certify it, learn from it"
+    ),
     "bench": Command(
         "serve.cli.bench",
         "measure a bundle on this machine: texts per second, latency, the best setting",

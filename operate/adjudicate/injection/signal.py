@@ -91,7 +91,9 @@ def injection_signals(raw: str, clean_text: str, hidden: str = "") -> tuple[Sign
     :param hidden: text that visitors do not see: there any pattern counts.
     """
     found: dict[tuple[str, str], Signal] = {}
-    for place, text in _layers(raw[:_MOST_CHARACTERS], clean_text[:_MOST_CHARACTERS], hidden[:_MOST_CHARACTERS]):
+    for place, text in _layers(
+        raw[:_MOST_CHARACTERS], clean_text[:_MOST_CHARACTERS], hidden[:_MOST_CHARACTERS]
+    ):
         for signal in _in_text(place, text):
             found.setdefault((signal.kind, signal.place), signal)
     return tuple(found.values())
