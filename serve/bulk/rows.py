@@ -149,9 +149,10 @@ class ResultRow:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values, the carried fields after the id."""
-        row = asdict(self)
-        carried = row.pop("carried")
-        return {"id": row.pop("id"), **carried, **row}
+        # Not `asdict`, which copies every value of every row: most rows have no findings.
+        row = {name: getattr(self, name) for name in RESULT_COLUMNS}
+        row["findings"] = [asdict(finding) for finding in self.findings]
+        return {"id": row.pop("id"), **self.carried, **row}
 
 
 RESULT_COLUMNS = tuple(name for name in ResultRow.__dataclass_fields__ if name != "carried")

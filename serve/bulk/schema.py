@@ -1,7 +1,6 @@
 """The Arrow schema of results, stated once, and tables brought to it by the names of their columns."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ...core.errors import RecordError
@@ -75,13 +74,12 @@ def conform(table: Any, schema: Any) -> Any:
 def rows_to_table(rows: Sequence[ResultRow], schema: Any) -> Any:
     """Results as an Arrow table; half a surrogate pair, which Arrow cannot hold, becomes a question mark."""
     pa = require("pyarrow", "cli")
-    return pa.Table.from_pylist([_plain(row, schema) for row in rows], schema=schema)
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
 
 
-def _plain(row: ResultRow, schema: Any) -> dict[str, Any]:
-    values = asdict(row)
-    carried = {name: cell_text(value) for name, value in values.pop("carried").items()}
-    return encodable(carried | values) | {"probabilities": list(row.probabilities.items())}
+def _plain(row: ResultRow) -> dict[str, Any]:
+    values = row.to_dict() | {name: cell_text(value) for name, value in row.carried.items()}
+    return encodable(values) | {"probabilities": list(row.probabilities.items())}
 
 
 def encodable(value: Any) -> Any:
