@@ -11,11 +11,18 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...core.arguments import count, open_share, positive_count
 from ...core.errors import MerchantGuardError
 from ...core.extras import require
 from .settings import ADMIN_KEYS_VARIABLE, KEYS_VARIABLE, ServiceSettings, read_keys
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from starlette.types import ASGIApp
+
+    from .app import Service
 
 EPILOG = f"""examples:
   merchantguard serve bundle/
@@ -67,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--actions", type=Path, metavar="FILE", help="action table; `merchantguard actions show`"
     )
+    parser.add_argument(
+        "--otel", action="store_true", help="send a span for each request over OTLP (extra `otel`)"
+    )
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="look for a new bundle so often")
 
 
@@ -78,11 +88,20 @@ def main(args: argparse.Namespace) -> int:
 
     settings = _settings(args)
     _log_as_json()
+    provider = _provider() if args.otel else None
     service = Service(settings)
     try:
-        return _run(service)
+        return _run(service, provider)
     finally:
         service.close()
+        if provider is not None:
+            provider.shutdown()
+
+
+def _provider() -> "TracerProvider":
+    from .tracing import otlp_provider
+
+    return otlp_provider()
 
 
 def _settings(args: argparse.Namespace) -> ServiceSettings:
@@ -111,15 +130,17 @@ def _settings(args: argparse.Namespace) -> ServiceSettings:
     )
 
 
-def _run(service: "object") -> int:
+def _run(service: "Service", provider: "TracerProvider | None") -> int:
     import uvicorn
 
-    from .app import Service
-
-    assert isinstance(service, Service)
     settings = service.settings
+    application: ASGIApp = service.application
+    if provider is not None:
+        from .tracing import Traced
+
+        application = Traced(application, provider)
     config = uvicorn.Config(
-        service.application,
+        application,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -170,10 +191,7 @@ def _run(service: "object") -> int:
     return 0 if server.started else 1
 
 
-def _swap(service: "object") -> None:
-    from .app import Service
-
-    assert isinstance(service, Service)
+def _swap(service: "Service") -> None:
     with contextlib.suppress(MerchantGuardError):  # logged by the host; the old bundle stays
         service.host.swap()
 
@@ -203,6 +221,7 @@ class _JsonLines(logging.Formatter):
 def _log_as_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
+    logging.getLogger().handlers = [handler]  # asyncio's complaints, and other libraries'
     for name, level in (("merchantguard", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

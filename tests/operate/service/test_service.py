@@ -104,7 +104,7 @@ def test_odd_text_is_assessed(served: httpx2.Client, text: str) -> None:
 def test_the_openai_client_works_and_tries_again_after_429(
     serving: Serving, service_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(service_bundle, keys=(KEY,)) as (url, service):
+    with serving(service_bundle, keys=(KEY,)) as (url, _):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=3)
         result = client.moderations.create(input=["We sell crimson goods.", "Call us."])
         assert [each.flagged for each in result.results] == [True, False]
