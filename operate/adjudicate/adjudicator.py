@@ -81,7 +81,8 @@ class Adjudicator:
         row = 0
         with ThreadPoolExecutor(self.parallel) as pool:
             waiting: dict[Future[Reply], Question] = {}
-            starting = self._start(questions, progress)
+            later: list[Question] = []
+            starting = self._start(questions, later, progress)
             while True:
                 for question, reply in islice(starting, max(self.parallel - len(waiting), 0)):
                     if reply is not None:
@@ -91,7 +92,7 @@ class Adjudicator:
                 if not waiting:
                     following = next(starting, None)
                     if following is None:
-                        return
+                        break
                     question, reply = following
                     if reply is not None:
                         yield self._adjudicated(question, reply, cached=True)
@@ -111,18 +112,19 @@ class Adjudicator:
                     progress.cost += reply.cost
                     yield self._adjudicated(question, reply, cached=False)
 
+        yield from self._repeated(later, progress)
+
     def _question(self, case: Case) -> Question:
         policy = self.taxonomy.policies[self.taxonomy.index(case.policy)]
         return build_question(case, policy, secret=self.journal.secret, tokens=self.tokens)
 
     def _start(
-        self, questions: Iterable[Question], progress: Progress
+        self, questions: Iterable[Question], later: list[Question], progress: Progress
     ) -> Iterator[tuple[Question, Reply | None]]:
         """Questions with their reply from the journal, or noted as asked; those beyond a limit are counted.
 
-        A question that is equal to one on its way is left for later: it is in the journal then.
+        A question that is equal to one on its way goes to `later`.
         """
-        later: list[Question] = []
         started: set[str] = set()
         last = -1e9
         for question in questions:
@@ -141,13 +143,16 @@ class Adjudicator:
                 most = self.provider.prices.most(question)
                 self.journal.asked(key, question, self.provider.build, most)
                 yield question, None
-        for question in later:
+
+    def _repeated(self, questions: Iterable[Question], progress: Progress) -> Iterator[Adjudicated]:
+        """Questions that were equal to one on its way: by now it is answered, or has failed."""
+        for question in questions:
             reply = self.journal.reply(answer_key(question, self.provider.build))
             if reply is None:
                 progress.leave("the same text failed")
             else:
                 progress.cached += 1
-                yield question, reply
+                yield self._adjudicated(question, reply, cached=True)
 
     def _beyond(self, question: Question) -> str | None:
         """The limit that a question would pass."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,20 +90,25 @@ def cases_of(record: Record, assessment: Assessment, *, hidden: str = "") -> lis
     ]
 
 
-def find_cases(scorer: Scorer, records: Iterable[Record]) -> Iterator[Case]:
-    """Score records and yield the cases among them, in order."""
+def find_cases(
+    scorer: Scorer, records: Iterable[Record], hidden: Mapping[str, str] | None = None
+) -> Iterator[Case]:
+    """Score records and yield the cases among them, in order.
+
+    :param hidden: by record, text of its pages that visitors do not see.
+    """
     chunk: list[Record] = []
     for record in records:
         chunk.append(record)
         if len(chunk) == _CHUNK:
-            yield from _chunk_cases(scorer, chunk)
+            yield from _chunk_cases(scorer, chunk, hidden or {})
             chunk = []
-    yield from _chunk_cases(scorer, chunk)
+    yield from _chunk_cases(scorer, chunk, hidden or {})
 
 
 _CHUNK = 256
 
 
-def _chunk_cases(scorer: Scorer, records: list[Record]) -> Iterator[Case]:
+def _chunk_cases(scorer: Scorer, records: list[Record], hidden: Mapping[str, str]) -> Iterator[Case]:
     for record, assessment in zip(records, scorer.assess_many(r.text for r in records), strict=True):
-        yield from cases_of(record, assessment)
+        yield from cases_of(record, assessment, hidden=hidden.get(record.id, ""))

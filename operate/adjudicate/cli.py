@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...core.arguments import positive_count
+from ...core.arguments import count, positive_count
 from . import commands
 
 EPILOG = """examples:
@@ -97,6 +97,14 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="MONEY",
         help="with more money at risk a person decides at once",
+    )
+    parser.add_argument(
+        "--look-up",
+        type=count,
+        default=0,
+        metavar="PAGES",
+        help="where the answer is cannot tell, fetch up to so many pages of the merchant's own domain and ask again "
+        "(default: 0, nothing is fetched)",
     )
     parser.add_argument("--rules", type=Path, help="certified rules by which cases may be cleared")
     parser.add_argument(

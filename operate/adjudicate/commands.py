@@ -12,8 +12,10 @@ from ...core.errors import SettingsError
 from ...core.files import read_json, write_json, write_text
 from ...core.progress import progress
 from ...data.cleaning.text import clean
+from ...data.records.decoding import decode_text
 from ...data.records.readers import iter_records
 from ...data.records.record import Record
+from ...data.records.rows import SUFFIXES, open_rows
 from ...data.records.writers import write_records
 from ...data.taxonomy import load_taxonomy
 from ...serve.cli.inputs import expand_folders, read_inputs
@@ -21,9 +23,13 @@ from ...serve.scorer import Scorer
 from .adjudicator import Adjudicator, Progress, Stopped
 from .case import Case, find_cases
 from .delegation import Delegation, certify, table
+from .injection.hidden import hidden_of_row, hidden_text
 from .injection.red_team import FAMILIES, attacks
 from .injection.signal import injection_signals
 from .journal import Journal
+from .lookup.choose import extended, further_pages
+from .lookup.fetch import Fetcher
+from .lookup.guard import Guard
 from .page import write_page
 from .proof import quote_scores
 from .providers.local_gguf import LocalGguf
@@ -45,7 +51,7 @@ def ask(args: argparse.Namespace, out: TextIO) -> int:
     rules = Delegation.read(args.rules) if args.rules else None
     if rules is not None:
         rules.check(build=provider.build, bundle=scorer.bundle.digest)
-    cases = list(find_cases(scorer, _records(args.files)))
+    cases = list(find_cases(scorer, _records(args.files), _hidden(args.files)))
     with Journal(args.out) as journal:
         adjudicator = Adjudicator(
             provider, journal, taxonomy, quote_scores(scorer), _limits(args), tokens=args.tokens,
@@ -61,6 +67,11 @@ def ask(args: argparse.Namespace, out: TextIO) -> int:
                     update(len(found))
             except Stopped as error:
                 fault = error
+            if args.look_up and fault is None:
+                try:
+                    found = list(_looked_up(adjudicator, found, args.look_up, state, rules))
+                except Stopped as error:
+                    fault = error
         usage = journal.usage()
     write_rows([row for _, row in found], args.out / OPINIONS)
     write_page(found, taxonomy, args.out / PAGE)
@@ -80,6 +91,31 @@ def ask(args: argparse.Namespace, out: TextIO) -> int:
     if fault is not None:
         print(f"stopped: {fault}; the same command goes on", file=sys.stderr)
     return 1 if fault is not None or state.failed else 0
+
+
+def _looked_up(
+    adjudicator: Adjudicator,
+    found: list[tuple[Case, Row]],
+    pages: int,
+    state: Progress,
+    rules: Delegation | None,
+) -> Iterator[tuple[Case, Row]]:
+    """The cases, those that could not be told once more with further pages of their domains, if there are any."""
+    again: dict[tuple[str, str], Case] = {}
+    policies = {policy.id: policy for policy in adjudicator.taxonomy.policies}
+    for case, row in found:
+        if row.verdict == "cannot tell" and case.domain:
+            fetcher = Fetcher(Guard(case.domain))
+            start = f"https://{case.domain}/"
+            longer = extended(case, list(further_pages(start, policies[case.policy], fetcher, most=pages)))
+            if longer is not None:
+                again[case.record, case.policy] = longer
+    second = {}
+    for each in adjudicator.run(again.values(), state):
+        row = row_of(each)
+        second[row.record, row.policy] = (each.case, rules.move(row) if rules is not None else row)
+    for case, row in found:
+        yield second.get((row.record, row.policy), (case, row))
 
 
 def certify_opinions(args: argparse.Namespace, out: TextIO) -> int:
@@ -136,6 +172,19 @@ def _records(names: Sequence[str]) -> Iterator[Record]:
         print(fault, file=sys.stderr)
 
     return read_inputs(expand_folders(names), stdin_format="jsonl", on_fault=bad)
+
+
+def _hidden(names: Sequence[str]) -> dict[str, str]:
+    """By record, what its HTML hides from visitors; records keep the text alone, so that the files are read once more."""
+    found: dict[str, str] = {}
+    for path in map(Path, expand_folders(names)):
+        if path.suffix.lower() in (".html", ".htm"):
+            found[path.name] = hidden_text(decode_text(path.read_bytes(), markup=True).text)
+        elif path.name.lower().endswith(SUFFIXES):
+            for row in open_rows(path):
+                if row.fields is not None and (text := hidden_of_row(row.fields)):
+                    found[str(row.fields.get("id"))] = text
+    return found
 
 
 def _labelled(names: Sequence[str]) -> Iterator[Record]:

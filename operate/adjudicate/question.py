@@ -24,6 +24,7 @@ TOKEN_BUDGET = 3000
 _CHARACTERS_A_TOKEN = 3.5
 _HIDDEN_CHARACTERS = 1500
 _NEIGHBOURS = 2
+_MARK_CHARACTERS = 11
 
 SYSTEM = """\
 You check whether a merchant's website violates one policy. You read what the merchant wrote and answer in JSON.
@@ -156,7 +157,7 @@ def _choose(case: Case, characters: int) -> tuple[tuple[int, int], ...]:
     for number in order:
         if not 0 <= number < len(pieces):
             continue
-        size = pieces[number][1] - pieces[number][0]
+        size = pieces[number][1] - pieces[number][0] + _MARK_CHARACTERS
         if size > left:
             break
         taken.append(number)

@@ -1,6 +1,7 @@
 """Text of a page that its own style hides from visitors."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ....core.extras import require
@@ -34,6 +35,17 @@ def hidden_text(html: str) -> str:
                 found.append(text)
     found += [" ".join(text.split()) for text in re.findall(r"<!--(.*?)-->", html[:_MOST], re.DOTALL)]
     return "\n".join(dict.fromkeys(text for text in found if text))
+
+
+def hidden_of_row(fields: Mapping[str, Any]) -> str:
+    """The hidden text of a record's row: of its `html`, or of all its pages."""
+    pages = fields.get("pages")
+    given = (
+        [fields.get("html"), *(page.get("html") for page in pages if isinstance(page, dict))]
+        if isinstance(pages, list)
+        else [fields.get("html")]
+    )
+    return "\n".join(text for html in given if isinstance(html, str) and (text := hidden_text(html)))
 
 
 def _is_hidden(node: Any) -> bool:
