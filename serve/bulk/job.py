@@ -13,7 +13,7 @@ from ..scorer import BATCH_TOKENS, Scorer
 from ..site_text import text_of
 from .identity import ScoredBy
 from .reuse import Reuse
-from .rows import ResultRow, carried_name
+from .rows import ResultRow, carried_name, plain_value
 
 ALL_FIELDS = None
 _CHARACTERS_AT_ONCE = 32_000_000
@@ -76,7 +76,7 @@ class Job:
         given |= record.extra
         if self.carry is not ALL_FIELDS:
             given = {name: given[name] for name in self.carry if name in given}
-        return {carried_name(name): value for name, value in given.items()}
+        return {carried_name(name): plain_value(value) for name, value in given.items()}
 
     def score(self, records: Sequence[Record]) -> Block:
         """The results of records, in their order."""

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Any, Self
 
 import numpy as np
@@ -169,11 +171,26 @@ def carried_name(name: str) -> str:
     return f"input_{name}" if name in RESULT_COLUMNS else name
 
 
+def plain_value(value: Any) -> Any:
+    """A carried value as JSON has it: dates and other kinds as text, numbers that are not finite as null."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
 def cell_text(value: Any) -> str | None:
     """A carried value as text, for tables: other values than text as JSON."""
     if value is None or isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _finding(record: Record, finding: Finding, policy: BundlePolicy) -> FindingRow:

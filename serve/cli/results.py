@@ -13,7 +13,7 @@ from ...core.extras import require
 from ...core.files import atomic_path
 from ...data.records.writers import csv_cell
 from ..bulk.flat import flat_schema, flatten
-from ..bulk.rows import FindingRow, ResultRow, SpanRow, WindowRow, cell_text, single
+from ..bulk.rows import FindingRow, ResultRow, SpanRow, WindowRow, single
 from ..bulk.schema import result_schema, rows_to_table
 
 __all__ = [
@@ -71,7 +71,7 @@ def write_part(path: Path, rows: Sequence[ResultRow], columns: Sequence[str]) ->
 def write_lines(stream: IO[bytes], rows: Sequence[ResultRow]) -> None:
     """Write rows as JSON lines; half a surrogate pair, which has no UTF-8, as JSON's escape \\udXXX."""
     for row in rows:
-        line = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False, default=cell_text)
+        line = json.dumps(row.to_dict(), ensure_ascii=False, allow_nan=False)
         stream.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
 

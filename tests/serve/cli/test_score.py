@@ -5,9 +5,11 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -235,6 +237,17 @@ def test_other_columns_are_carried_and_ids_may_repeat(bundle_path: Path, tmp_pat
     assert (table[0]["country"], table[0]["n"], table[1]["tags"]) == ("DE", "1", '["x", "y"]')
     score(bundle_path, data, "--out", tmp_path / "out.jsonl", "--carry", "country")
     assert "url" not in read_jsonl((tmp_path / "out.jsonl").read_text())[0]
+
+
+def test_carried_values_of_any_kind_are_written(bundle_path: Path, tmp_path: Path) -> None:
+    day = datetime(2026, 11, 1, tzinfo=UTC)
+    columns = {"id": ["a"], "text": ["crimson"], "risk": [float("nan")], "day": [day], "raw": [b"\xff"]}
+    pq.write_table(pa.table({**columns, "nested": [[{"x": float("inf")}]]}), tmp_path / "in.parquet")
+    for name in ("out.jsonl", "out.parquet", "out.csv"):
+        assert score(bundle_path, tmp_path / "in.parquet", "--out", tmp_path / name) == 0
+    [row] = read_jsonl((tmp_path / "out.jsonl").read_text())
+    assert (row["risk"], row["raw"], row["nested"]) == (None, "\\xff", [{"x": None}])
+    assert row["day"] == "2026-11-01T00:00:00+00:00"
 
 
 def test_flat_tables_have_one_row_a_finding(bundle_path: Path, tmp_path: Path) -> None:
