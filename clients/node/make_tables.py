@@ -1,3 +1,4 @@
+# ruff: noqa: TID251 - a script beside the package, which imports it as any user does
 """Writes `data/unicode.json`: what cleaning knows about characters, for the Node port.
 
     python clients/node/make_tables.py > clients/node/data/unicode.json

@@ -116,7 +116,7 @@ module Merchantguard
       uri = URI(@url + path)
       left = [ends - now, 0.001].max
       http = kind.new(uri, headers(left, request_id))
-      http.body = JSON.generate(body) if body
+      http.body = JSON.generate(readable(body)) if body
       options = { use_ssl: uri.scheme == "https", open_timeout: left, read_timeout: left, write_timeout: left, max_retries: 0 }
       read(Net::HTTP.start(uri.host, uri.port, **options) { |open| open.request(http) }, request_id)
     rescue Timeout::Error
@@ -124,6 +124,16 @@ module Merchantguard
     rescue SystemCallError, SocketError, EOFError, IOError, OpenSSL::SSL::SSLError => e
       # After a refused connection nothing was sent.
       raise ServiceError.new("#{@url}: #{e.message}", request_id: request_id, may_retry: e.is_a?(Errno::ECONNREFUSED))
+    end
+
+    # JSON carries no bytes that are not UTF-8: U+FFFD stands for them, so that one bad text fails no batch.
+    def readable(value)
+      case value
+      when String then value.encode("UTF-8", invalid: :replace, undef: :replace).scrub("\uFFFD")
+      when Array then value.map { |each| readable(each) }
+      when Hash then value.transform_values { |each| readable(each) }
+      else value
+      end
     end
 
     # Seconds to wait, spread so that refused callers do not come back together.
