@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from ..core.decisions import pool
 from ..data.cleaning.text import CleanText, clean
+from ..data.site_text import SiteText
 from ..data.windows import Windows, WindowTokenizer
 from .assessment import Span
 from .engine.onnx_model import Floats, Outputs
-from .site_text import SiteText
 
 
 @dataclass(frozen=True, slots=True)

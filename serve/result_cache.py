@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from ..data.site_text import SiteText
 from .assessment import Assessment
-from .site_text import SiteText
 
 
 class ResultCache:

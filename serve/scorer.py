@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..core.errors import BundleError
+from ..data.site_text import SiteText
 from ..data.windows import WindowTokenizer
 from .assessment import Assessment, Span
 from .bundle import TOKENIZER, Bundle, BundlePolicy
@@ -22,7 +23,6 @@ from .evidence import EvidenceOptions
 from .postprocess import Postprocessor
 from .preprocess import EncodedText, TextOutputs, encode_texts, outputs_by_text
 from .result_cache import ResultCache
-from .site_text import SiteText
 from .warnings import LANGUAGE
 
 # ONNX Runtime gains nothing from more on a CPU, and short batches keep the workers equally busy.

@@ -30,8 +30,7 @@ from guard import guarded
 from merchantguard.data.records.readers import read_records
 from merchantguard.serve import Scorer
 from merchantguard.serve.bulk.core import BatchScorer
-from merchantguard.serve.bulk.spark import loads, score_dataframe
-from merchantguard.serve.bulk.spark_job import session
+from merchantguard.serve.bulk.spark import loads, score_dataframe, session
 
 _BATCH_ROWS = 1_000
 _WORDS = [

@@ -12,10 +12,10 @@ from typing import Any
 from ...core.errors import RecordError
 from ...core.extras import require
 from ...data.records.record import Record, record_from
+from ...data.site_text import SiteText, text_of
 from ..assessment import Assessment
 from ..decision_record import Recorder
 from ..scorer import BATCH_TOKENS, Scorer
-from ..site_text import SiteText, text_of
 from .identity import ScoredBy
 from .rows import RESULT_COLUMNS, ResultRow
 from .schema import conform, encodable, result_fields

@@ -7,10 +7,10 @@ from itertools import islice
 from typing import Any
 
 from ...data.records.record import Record
+from ...data.site_text import text_of
 from ..assessment import Assessment
 from ..decision_record import DecisionRecord, Recorder
 from ..scorer import BATCH_TOKENS, Scorer
-from ..site_text import text_of
 from .identity import ScoredBy
 from .reuse import Reuse
 from .rows import ResultRow, carried_name, plain_value

@@ -18,6 +18,7 @@ from ...data.records.readers import RowFault, rejects_file
 from ...data.records.record import Record
 from ...data.records.rejections import Rejections
 from ...data.records.warc import Outcomes
+from ...data.site_text import text_of
 from ..assessment import Assessment
 from ..bulk.identity import ScoredBy
 from ..bulk.job import Block, Job, column_names
@@ -27,7 +28,6 @@ from ..bulk.previous import Previous
 from ..bulk.reuse import Reuse, SkippingLoss
 from ..decision_record import Recorder
 from ..scorer import BATCH_TOKENS, Scorer
-from ..site_text import text_of
 from .decisions import join_logs, write_log
 from .inputs import FORMATS, STDIN, count_rows, expand_folders, read_inputs
 from .results import check_out, join_parts, part_suffix, write_part, write_stdout
@@ -177,7 +177,7 @@ def main(args: argparse.Namespace) -> int:
     """
     _check(args)
     if args.engine == "spark":
-        from ..bulk.spark_job import score_files
+        from ..bulk.spark.job import score_files
 
         return score_files(args)
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..site_text import SiteText
+from ...data.site_text import SiteText
 from .onnx_model import Ids, Model, Outputs
 from .workers import Calls, Workers
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merchantguard.data.records.record import Record, record_from
+from merchantguard.data.site_text import text_of
 from merchantguard.serve import Scorer, SiteText
-from merchantguard.serve.site_text import text_of
 
 MENU = "Home\nTea\nContact us\n"
 FOOTER = "\nShipping is free on Monday and paid on Tuesday."

@@ -25,7 +25,7 @@ TEXTS = ["We sell crimson goods.", "A walrus.", "Call us.", "The teapot is made 
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
-    from merchantguard.serve.bulk.spark_job import session
+    from merchantguard.serve.bulk.spark import session
 
     settings = {"spark_ui_enabled": "false", "spark_sql_shuffle_partitions": "4", "spark_driver_memory": "1g"}
     opened = session("local[2,4]", **settings)
@@ -149,9 +149,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def test_a_folder_that_fills_and_a_crawl(spark: Any, bundle_path: Path, tmp_path: Path) -> None:
-    from merchantguard.serve.bulk.spark import score_dataframe
-    from merchantguard.serve.bulk.spark_job import score_folder
-    from merchantguard.serve.bulk.spark_warc import read_warc
+    from merchantguard.serve.bulk.spark import read_warc, score_dataframe, score_folder
 
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import SettingsError, StorageError
-from ...core.extras import require
-from ...data.records.warc import is_warc
-from .core import DECISION_RECORD, ERROR
-from .log_key import read_key
-from .spark import score_dataframe
-from .spark_warc import read_warc
+from ....core.errors import SettingsError, StorageError
+from ....core.extras import require
+from ....data.records.warc import is_warc
+from ..core import DECISION_RECORD, ERROR
+from ..log_key import read_key
+from .frame import score_dataframe
+from .warc import read_warc
 
 _REJECTED = 3
 

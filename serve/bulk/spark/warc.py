@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.extras import require
-from ...data.records.record import MAX_PAGES
-from ...data.records.warc import Outcomes, expand_lists, iter_captures
-from ...data.records.warc_sites import address_key, depth
+from ....core.extras import require
+from ....data.records.record import MAX_PAGES
+from ....data.records.warc import Outcomes, expand_lists, iter_captures
+from ....data.records.warc_sites import address_key, depth
 
 _ROWS_AT_ONCE = 200
 _CAPTURE = (

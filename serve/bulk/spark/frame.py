@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import MerchantGuardError, SettingsError
-from ...core.extras import require
-from ..bundle import Bundle
-from ..bundle_reader import read_bundle
-from ..decision_record import Recorder
-from ..engine.variants import choose_variant
-from ..evidence import EvidenceOptions
-from ..scorer import Scorer
-from .core import DECISION_RECORD, ERROR, BatchOptions, BatchScorer, output_schema
-from .identity import ScoredBy
-from .rows import RESULT_COLUMNS
+from ....core.errors import MerchantGuardError, SettingsError
+from ....core.extras import require
+from ...bundle import Bundle
+from ...bundle_reader import read_bundle
+from ...decision_record import Recorder
+from ...engine.variants import choose_variant
+from ...evidence import EvidenceOptions
+from ...scorer import Scorer
+from ..core import DECISION_RECORD, ERROR, BatchOptions, BatchScorer, output_schema
+from ..identity import ScoredBy
+from ..rows import RESULT_COLUMNS
 
 BATCH_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_BYTES = 8 * 2**20

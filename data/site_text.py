@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.records.record import Record
+from .records.record import Record
 
 
 @dataclass(frozen=True, slots=True)
