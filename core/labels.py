@@ -15,24 +15,29 @@ class LabelMatrix:
 
     :param values: float32 (N, K), 1 where a policy is violated, else 0; between them for soft targets.
     :param mask: bool (N, K), False where a cell is unlabelled: it counts in no loss and in no metric.
-    :raises ValueError: if the two do not have one shape (N, K).
+    :param weights: float32 (N, K), what a cell counts in the training loss; None, as everywhere else, counts all alike.
+    :raises ValueError: if they do not have one shape (N, K).
     """
 
     values: NDArray[np.float32]
     mask: Bools
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", np.asarray(self.values, dtype=np.float32))
         object.__setattr__(self, "mask", np.asarray(self.mask, dtype=bool))
         if self.values.ndim != 2 or self.values.shape != self.mask.shape:
             raise ValueError(f"values {self.values.shape} and mask {self.mask.shape} must both be (N, K)")
+        if self.weights is not None and self.weights.shape != self.values.shape:
+            raise ValueError(f"weights {self.weights.shape} must be as values, {self.values.shape}")
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Any) -> "LabelMatrix":
         """The labels of some records, by indices, a slice or a bool mask."""
-        return LabelMatrix(self.values[rows], self.mask[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return LabelMatrix(self.values[rows], self.mask[rows], weights)
 
     @property
     def policies(self) -> int:

@@ -11,6 +11,7 @@ from ..core.files import sha256_file, write_json
 from ..data.splitting.splits import SPLITS
 from .batching.dataset import SplitRecords, check_positives
 from .batching.shards import shard_paths, shards_hash
+from .batching.weak import weak_hash
 from .evaluation.behaviour import check_suite
 from .finalize import finalize
 from .fitting.checkpoint import checkpoint_folders, fingerprint
@@ -90,8 +91,10 @@ def _policies_without_positives(data: SplitRecords) -> dict[str, list[str]]:
 
 
 def _data_hash(settings: Settings, data: SplitRecords) -> str:
-    """SHA-256 over the records of every split, and over the shards if there are any."""
-    if not settings.data.shards:
-        return data.data_hash()
-    shards = shards_hash(shard_paths(settings.data.shards))
-    return hashlib.sha256(f"{data.data_hash()} {shards}".encode()).hexdigest()
+    """SHA-256 over the records of every split, and over the shards and weak records if there are any."""
+    parts = [data.data_hash()]
+    if settings.data.shards:
+        parts.append(shards_hash(shard_paths(settings.data.shards)))
+    if settings.data.weak:
+        parts.append(weak_hash(settings.data.weak))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest() if parts[1:] else parts[0]

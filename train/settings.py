@@ -194,6 +194,9 @@ class DataSettings(_Group):
     """Copies of each quote, passage and phrase with broken and misspelt words. Epochs of the encoder take the text and its
     copies in turn; the n-gram branch learns from all."""
 
+    weak: tuple[str, ...] = ()
+    """Record files with soft, weighted targets (`weak`), such as `merchantguard adjudicate records` writes: for training
+    alone, without those whose domain or text is held out."""
     behaviour: str | None = "shipped"
     """Folder with the texts of behaviour tests, which end training; `shipped` is the project's own, None leaves the tests
     out."""

@@ -21,6 +21,7 @@ from ...data.splitting.splits import SPLITS, SplitManifest, make_splits
 from ...data.taxonomy import Taxonomy, load_taxonomy
 from ..settings import DataSettings
 from .localize import TrainingText
+from .weak import weak_paths
 
 # Shorter everyday texts take turns, longer ones are in every epoch.
 _SHORT_CHARACTERS = 300
@@ -91,11 +92,12 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
 
 
 def shipped_files(settings: DataSettings) -> list[Path]:
-    """The files of everyday texts, phrases and ordinary texts that the settings name."""
+    """The files of everyday texts, phrases, ordinary texts and weak records that the settings name."""
     return [
         *collection_files(settings.everyday, "everyday"),
         *collection_files(settings.phrasebook, "phrasebook"),
         *collection_files(settings.ordinary, "ordinary"),
+        *weak_paths(settings.weak),
     ]
 
 

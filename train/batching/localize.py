@@ -18,6 +18,7 @@ from ...data.cleaning.text import CleanText, clean
 from ...data.records.record import Record, label_matrix
 from ...data.taxonomy import Taxonomy
 from ...data.windows import Window, Windows, WindowTokenizer
+from .weak import soft_targets
 
 _CHUNK = 64
 # A window shows a quote if it holds this share of it, or this many of its characters; less than the lower share of it
@@ -28,19 +29,24 @@ _HARDLY_ANY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class TrainingText:
-    """A record to train on. `localized`: every violating passage of it is quoted."""
+    """A record to train on. `localized`: every violating passage of it is quoted. `weak`: its targets are soft."""
 
     record: Record
     localized: bool = False
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """One row of a training table: windows of token ids that are pooled together, mostly one, and their labels (K,)."""
+    """One row of a training table: windows of token ids that are pooled together, mostly one, and their labels (K,).
+
+    `weights` (K,): what its cells count; None, all alike.
+    """
 
     windows: list[list[int]]
     values: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    weights: NDArray[np.float32] | None = None
 
 
 def window_rows(
@@ -60,6 +66,8 @@ def _rows(
     text: TrainingText, document: CleanText, windows: Windows, labels: LabelMatrix, taxonomy: Taxonomy
 ) -> list[WindowRow]:
     """The rows of one text from its windows and its labels (1, K)."""
+    if text.weak:
+        return [WindowRow([window.ids for window in windows.windows], *soft_targets(text.record, taxonomy))]
     values, mask = labels.values[0], labels.mask[0]
     spans = _quoted_spans(text.record, document)
     if len(windows.windows) == 1 or any(not spans.get(policy) for policy in text.record.labels):

@@ -23,6 +23,7 @@ from .dataset import SplitRecords, training_texts
 from .localize import TrainingText, window_rows
 from .shards import shard_paths, shard_records, shards_hash
 from .training_table import training_table
+from .weak import weak_hash, weak_records
 from .window_table import LabelledWindows, build_window_table, open_window_table, window_tokenizer
 
 
@@ -43,7 +44,10 @@ def split_tables(
         for split, records in _held_out(data).items()
     }
     groups = training_texts(data, settings.data, epochs=settings.optim.epochs, seed=settings.seed)
+    groups += [[text] for text in _weak_texts(data, settings, folder)]
     parts = [fingerprint_records([text.record for group in groups for text in group]), data.taxonomy.ids]
+    if settings.data.weak:
+        parts.append(weak_hash(settings.data.weak))
     if settings.data.shards:
         others = [record for records in _held_out(data).values() for record in records]
         parts += [shards_hash(shard_paths(settings.data.shards)), fingerprint_records(others)]
@@ -89,6 +93,16 @@ def training_blocks(
 
 def _held_out(data: SplitRecords) -> dict[str, list[Record]]:
     return {split: data.records[split] for split in SPLITS[1:] if split in data.records}
+
+
+def _weak_texts(data: SplitRecords, settings: Settings, folder: Path) -> list[TrainingText]:
+    """The weak records: for the encoder alone, since the n-gram branch knows no soft targets."""
+    if not settings.data.weak:
+        return []
+    held_out = [record for records in _held_out(data).values() for record in records]
+    rejects = folder / "rejects-weak.jsonl"
+    found = weak_records(settings.data.weak, data.taxonomy, held_out, rejects=rejects)
+    return [TrainingText(record, weak=True) for record in found]
 
 
 def _shard_texts(data: SplitRecords, settings: Settings, folder: Path) -> Iterator[TrainingText]:

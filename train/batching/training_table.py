@@ -5,6 +5,7 @@ Memory holds a few bytes per row (the order of an epoch), whatever the number of
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from .localize import TrainingText, window_rows
 from .window_table import LabelledWindows, open_window_table, write_window_table
 
 VALUES, MASK, TEXTS, SHAPE = "labels.f32", "mask.u8", "texts.i64", "labels.json"
+WEIGHTS = "weights.f32"
+"""Only where some text of the groups is weak."""
 
 Groups = Sequence[Sequence[TrainingText]]
 """Groups of alternative texts; an epoch takes one of each group, in turn."""
@@ -35,21 +38,33 @@ def training_table(
     if not folder.is_dir():
         with atomic_folder(folder) as temporary:
             texts = chain((text for group in groups for text in group), more)
-            write_window_table(_storing_labels(texts, taxonomy, tokenizer, temporary), temporary)
+            weighted = any(text.weak for group in groups for text in group)
+            rows = _storing_labels(texts, taxonomy, tokenizer, temporary, weighted=weighted)
+            write_window_table(rows, temporary)
             write_json(temporary / SHAPE, {"columns": len(taxonomy)})
     return _open(folder, groups, pad_id=tokenizer.pad_id)
 
 
 def _storing_labels(
-    texts: Iterable[TrainingText], taxonomy: Taxonomy, tokenizer: WindowTokenizer, folder: Path
+    texts: Iterable[TrainingText],
+    taxonomy: Taxonomy,
+    tokenizer: WindowTokenizer,
+    folder: Path,
+    *,
+    weighted: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield rows of windows and write their labels and the numbers of their texts to `folder` along the way."""
     numbers = array("q")
-    with open(folder / VALUES, "wb") as values, open(folder / MASK, "wb") as mask:
+    ones = np.ones(len(taxonomy), dtype=np.float32)
+    with ExitStack() as stack:
+        values, mask = (stack.enter_context(open(folder / name, "wb")) for name in (VALUES, MASK))
+        weights = stack.enter_context(open(folder / WEIGHTS, "wb")) if weighted else None
         for number, rows in enumerate(window_rows(texts, taxonomy, tokenizer)):
             for row in rows:
                 values.write(row.values.tobytes())
                 mask.write(row.mask.astype(np.uint8).tobytes())
+                if weights is not None:
+                    weights.write((ones if row.weights is None else row.weights).tobytes())
                 numbers.append(number)
                 yield {"windows": row.windows, "truncated": False}
     (folder / TEXTS).write_bytes(numbers.tobytes())
@@ -61,7 +76,9 @@ def _open(folder: Path, groups: Groups, *, pad_id: int) -> LabelledWindows:
     values = np.memmap(folder / VALUES, dtype=np.float32, mode="r", shape=shape)
     mask = np.memmap(folder / MASK, dtype=np.uint8, mode="r", shape=shape).view(np.bool_)
     texts = np.memmap(folder / TEXTS, dtype=np.int64, mode="r")
-    return LabelledWindows(table, LabelMatrix(values, mask), _alternatives(groups, texts), texts)
+    path = folder / WEIGHTS
+    weights = np.memmap(path, dtype=np.float32, mode="r", shape=shape) if path.is_file() else None
+    return LabelledWindows(table, LabelMatrix(values, mask, weights), _alternatives(groups, texts), texts)
 
 
 def _alternatives(groups: Groups, texts: np.ndarray) -> list[list[list[int]]]:

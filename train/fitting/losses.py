@@ -30,7 +30,13 @@ def cell_losses(logits: Tensor, targets: Tensor, settings: LossSettings) -> Tens
 
 
 def masked_loss(
-    logits: Tensor, targets: Tensor, mask: Tensor, settings: LossSettings, *, n_records: int
+    logits: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    settings: LossSettings,
+    *,
+    n_records: int,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum of the labelled cells' losses divided by `n_records` times K, a scalar.
 
@@ -38,6 +44,9 @@ def masked_loss(
     gradients equal to that of one large batch, for any accumulation and number of processes.
 
     :param mask: bool (N, K), False for unlabelled cells, which have neither loss nor gradient.
+    :param weights: (N, K), factors of the cells' losses; None, all 1.
     """
     losses = cell_losses(logits, targets, settings)
+    if weights is not None:
+        losses = losses * weights
     return losses.masked_fill(~mask, 0.0).sum() / (n_records * logits.shape[1])

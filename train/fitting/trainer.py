@@ -131,7 +131,8 @@ class Trainer:
             self.on_batch(texts, labels, logits)
         targets = torch.from_numpy(labels.values).to(logits.device)
         mask = torch.from_numpy(labels.mask).to(logits.device)
-        return masked_loss(logits, targets, mask, self.settings.loss, n_records=n_records)
+        weights = None if labels.weights is None else torch.tensor(labels.weights, device=logits.device)
+        return masked_loss(logits, targets, mask, self.settings.loss, n_records=n_records, weights=weights)
 
     def _empty_loss(self) -> Tensor:
         """Zero, computed from any record: a process without records must still take part in a step."""
