@@ -68,19 +68,26 @@ def cases_of(record: Record, assessment: Assessment, *, hidden: str = "") -> lis
     """The uncertain findings of an assessment: at or above the review threshold, below the block threshold.
 
     A text that is blocked for some policy is decided: its other findings are no cases.
+
+    :param hidden: what visitors do not see, where the record has no hidden parts that say so.
     """
     if assessment.decision != "review":
         return []
+    # Hidden parts are the last of a record: a passage in them proves nothing, and such a case goes to a person.
+    end = min(
+        (part.start for part in record.parts if part.name.startswith("hidden")), default=len(record.text)
+    )
     merchant, amount = record.extra.get("merchant_id"), record.extra.get("amount", 0.0)
     return [
         Case(
             record=record.id,
             policy=finding.policy,
-            text=record.text,
+            text=record.text[:end],
             probability=float(finding.probability),
-            spans=tuple((span.start, span.end) for span in finding.spans) or finding.windows[:1],
-            parts=record.parts,
-            hidden=hidden,
+            spans=tuple((span.start, span.end) for span in finding.spans if span.end <= end)
+            or finding.windows[:1],
+            parts=tuple(part for part in record.parts if part.end <= end),
+            hidden=record.text[end:] or hidden,
             merchant=str(merchant) if merchant is not None else record.domain or record.id,
             domain=record.domain,
             amount=float(amount) if isinstance(amount, int | float) and math.isfinite(amount) else 0.0,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy.stats import poisson
 
 from ...core.errors import MerchantGuardError
 from ...core.files import read_json, write_json
@@ -182,12 +183,15 @@ def _certify(
 
 
 def _start(confidence: np.ndarray, ends: np.ndarray, allowed: np.ndarray) -> int:
-    """The first candidate to test, by confidences alone: the first whose expected errors leave room for one more."""
-    expected = np.cumsum(1.0 - confidence)
-    for number, end in enumerate(ends):
-        if allowed[end + 1] >= np.ceil(expected[end]) and allowed[end + 1] >= 0:
-            return number
-    return len(ends)
+    """The first candidate to test, by confidences alone: the earliest of those that would most likely pass.
+
+    Wrong answers are taken to be as many as the confidences say (Poisson); which they are has no part in the choice.
+    """
+    if not len(ends):
+        return 0
+    expected, most = np.cumsum(1.0 - confidence)[ends], allowed[ends + 1]
+    power = np.where(most >= 0, poisson.cdf(np.maximum(most, 0), np.maximum(expected, 1e-12)), 0.0)
+    return int(np.argmax(power >= 0.99 * power.max()))
 
 
 def _bound(errors: int, trials: int, level: float) -> float:
