@@ -104,14 +104,51 @@ class WindowTokenizer:
         kept = text[: self._most_characters]
         return self._windows(self._tokenizer.encode(kept), cut=self._is_cut(text))
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Windows]:
-        """Windows of each text, in order; the library spreads the texts over its threads."""
+    def encode_batch(
+        self, texts: Sequence[str], hidden_from: Sequence[int | None] | None = None
+    ) -> list[Windows]:
+        """Windows of each text, in order; the library spreads the texts over its threads.
+
+        :param hidden_from: where in each text begins what no visitor sees, None where all is seen. No window holds
+            both; the hidden text gets a quarter of the windows at most, and the seen text what is left.
+        """
+        if hidden_from is not None and any(start is not None for start in hidden_from):
+            return self._encode_parts(texts, hidden_from)
         kept = [text[: self._most_characters] for text in texts]
         encodings = self._tokenizer.encode_batch(kept)
         return [
             self._windows(encoding, cut=self._is_cut(text))
             for encoding, text in zip(encodings, texts, strict=True)
         ]
+
+    def _encode_parts(self, texts: Sequence[str], hidden_from: Sequence[int | None]) -> list[Windows]:
+        seen = [text[:start] for text, start in zip(texts, hidden_from, strict=True)]
+        hidden = [
+            (text[start:], start) for text, start in zip(texts, hidden_from, strict=True) if start is not None
+        ]
+        whole = self.encode_batch([*seen, *(text for text, _ in hidden)])
+        behind = iter(zip(whole[len(seen) :], hidden, strict=True))
+        return [
+            windows if start is None else self._joined(windows, *next(behind), text=text)
+            for text, windows, start in zip(seen, whole[: len(seen)], hidden_from, strict=True)
+        ]
+
+    def _joined(self, seen: Windows, hidden: Windows, place: tuple[str, int], *, text: str) -> Windows:
+        """The windows of a text that is seen and of what is hidden behind it, at `place`."""
+        share = max(1, self.max_windows // 4)
+        behind = hidden.windows[:share]
+        if not place[0].strip():
+            return seen
+        front = seen.windows[: self.max_windows - len(behind)] if text.strip() else []
+        left = len(front) < len(seen.windows) and bool(text.strip())
+        shifted = [
+            Window(w.ids, [(a + place[1], b + place[1]) if b > a else (a, b) for a, b in w.offsets])
+            for w in behind
+        ]
+        if not front and text.strip():  # a model of one window reads what is seen
+            return Windows(seen.windows, truncated=True)
+        cut = seen.truncated or hidden.truncated or left or len(behind) < len(hidden.windows)
+        return Windows([*front, *shifted], truncated=cut)
 
     def _is_cut(self, text: str) -> bool:
         return len(text) > self._most_characters and not text[self._most_characters :].isspace()

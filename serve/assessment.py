@@ -11,11 +11,12 @@ from ..core.decisions import Decision
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A passage of the caller's text: `text == caller_text[start:end]`, offsets in characters."""
+    """A passage of the caller's text: `text == caller_text[start:end]`, offsets in characters; `hidden`: no visitor sees it."""
 
     start: int
     end: int
     text: str
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Finding:
     spans: tuple[Span, ...] = ()
     windows: tuple[tuple[int, int], ...] = ()
     certificate: Literal["policy", "pooled"] | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its best passage is text that no visitor sees."""
+        return bool(self.spans) and self.spans[0].hidden
 
 
 @dataclass(frozen=True, slots=True, eq=False)

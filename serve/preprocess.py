@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..core.decisions import pool
-from ..data.cleaning.text import CleanText, clean
+from ..data.cleaning.text import CleanText, clean, clean_parts
 from ..data.site_text import SiteText
 from ..data.windows import Windows, WindowTokenizer
 from .assessment import Span
@@ -13,11 +15,18 @@ from .engine.onnx_model import Floats, Outputs
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A text, cleaned and cut into windows."""
+    """A text, cleaned and cut into windows; from `hidden_from` of the clean text on no visitor sees it."""
 
     raw: str
     clean: CleanText
     windows: Windows
+    hidden_from: int | None = None
+    is_page: bool = False
+
+    @property
+    def visible(self) -> str:
+        """The clean text that a visitor sees."""
+        return self.clean.text[: self.hidden_from]
 
     @property
     def ids(self) -> list[list[int]]:
@@ -26,8 +35,9 @@ class EncodedText:
 
     def span(self, start: int, end: int) -> Span:
         """The caller's characters behind a range of the clean text."""
+        hidden = self.hidden_from is not None and start >= self.hidden_from
         start, end = self.clean.original_span(start, end)
-        return Span(start, end, self.raw[start:end])
+        return Span(start, end, self.raw[start:end], hidden)
 
     def window_text(self, row: int) -> str:
         """The clean text of a window."""
@@ -37,17 +47,22 @@ class EncodedText:
 
 def encode_texts(texts: Sequence[str | SiteText], tokenizer: WindowTokenizer) -> list[EncodedText]:
     """Clean the texts and cut them into windows; what the pages of a site repeat is left out."""
-    raw = [text.text if isinstance(text, SiteText) else text for text in texts]
-    cleaned = [_clean_site(text) if isinstance(text, SiteText) else clean(text) for text in texts]
-    windows = tokenizer.encode_batch([text.text for text in cleaned])
-    return [EncodedText(*parts) for parts in zip(raw, cleaned, windows, strict=True)]
+    found = [_clean_site(text) if isinstance(text, SiteText) else (clean(text), None) for text in texts]
+    windows = tokenizer.encode_batch([text.text for text, _ in found], [hidden for _, hidden in found])
+    return [
+        EncodedText(text.text, cleaned, cut, hidden, text.is_page)
+        if isinstance(text, SiteText)
+        else EncodedText(text, cleaned, cut)
+        for text, (cleaned, hidden), cut in zip(texts, found, windows, strict=True)
+    ]
 
 
-def _clean_site(site: SiteText) -> CleanText:
-    """The site's text read once and cleaned, with the map to the whole text."""
+def _clean_site(site: SiteText) -> tuple[CleanText, int | None]:
+    """The site's text read once and cleaned, with the map to the whole text, and where in it the hidden text begins."""
     text, places = site.read_once()
-    cleaned = clean(text)
-    return CleanText(cleaned.text, places[cleaned.starts], places[cleaned.ends - 1] + 1)
+    hidden = None if site.hidden_from is None else int(np.searchsorted(places, site.hidden_from))
+    cleaned, start = clean_parts(text, hidden)
+    return CleanText(cleaned.text, places[cleaned.starts], places[cleaned.ends - 1] + 1), start
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def _digest(text: str | SiteText) -> bytes:
     if isinstance(text, str):
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     # The same characters on other pages are read otherwise.
-    digest = blake2b(repr(text.pages).encode("ascii"), digest_size=16, person=b"site")
+    digest = blake2b(
+        repr((text.pages, text.hidden_from, text.is_page)).encode("ascii"), digest_size=16, person=b"site"
+    )
     digest.update(text.text.encode("utf-8", "surrogatepass"))
     return digest.digest()

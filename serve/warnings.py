@@ -12,6 +12,8 @@ LANGUAGE = "language"
 """The text is in a language that the model does not read."""
 THIN_PAGE = "thin page"
 """There are too few words of visible text to judge: a page may hold the rest where a crawler did not look."""
+EMPTY_PAGE = "thin_page"
+"""The same of a page of HTML, whose scripts or server did not give its text here: it is never clear."""
 TRUNCATED = "truncated"
 """The text goes on after the last window that was read."""
 
@@ -33,12 +35,12 @@ def text_warnings(encoded: EncodedText, languages: Sequence[str]) -> tuple[str, 
 
     :param languages: those that the model reads, ISO 639; only a model that reads just English can be checked.
     """
-    text = encoded.clean.text
+    text = encoded.visible
     warnings = []
     if tuple(languages) == (ENGLISH,) and not language_statistics(text).is_english:
         warnings.append(LANGUAGE)
     if is_thin(text):
-        warnings.append(THIN_PAGE)
+        warnings.append(EMPTY_PAGE if encoded.is_page else THIN_PAGE)
     if encoded.windows.truncated:
         warnings.append(TRUNCATED)
     return tuple(warnings)
@@ -56,5 +58,7 @@ def finding_decision(decision: Decision, warnings: Sequence[str]) -> Decision:
 
 
 def text_decision(decision: Decision, warnings: Sequence[str]) -> Decision:
-    """The decision on a text: somebody who reads it decides on one that the model does not read."""
-    return "review" if LANGUAGE in warnings else decision
+    """The decision on a text: somebody who reads it decides on one that the model does not read or that is not there."""
+    if LANGUAGE in warnings:
+        return "review"
+    return "review" if EMPTY_PAGE in warnings and decision == "clear" else decision

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.invisible import INVISIBLE
+from .unicode_data import category, name
 
 Codes = npt.NDArray[np.unsignedinteger]
 Positions = npt.NDArray[np.signedinteger]
@@ -48,7 +49,7 @@ def expand(character: str) -> str:
         return "\n"
     if character in "\t\u2800":  # U+2800 is a Braille cell without a dot
         return " "
-    if _INVISIBLE.match(character) or unicodedata.category(character) in _DROPPED_CATEGORIES:
+    if _INVISIBLE.match(character) or category(character) in _DROPPED_CATEGORIES:
         return ""
     letter = _confusables()["always"].get(character)
     if letter is not None:
@@ -65,7 +66,7 @@ def _joins_backwards(character: str) -> bool:
     """Whether the character may compose with, or be drawn on, the one before it."""
     first = unicodedata.normalize("NFD", character)[0]
     return (
-        unicodedata.category(first)[0] == "M"
+        category(first)[0] == "M"
         or "\u1161" <= first <= "\u1175"  # Hangul vowels
         or "\u11a8" <= first <= "\u11c2"  # Hangul finals
         or "\U00016d63" <= first <= "\U00016d6a"  # Kirat Rai vowels, which are letters that compose
@@ -119,10 +120,9 @@ class _Characters:
 
     def _learn_role(self, code: int) -> None:
         character = chr(code)
-        category = unicodedata.category(character)
-        role = {"M": MARK, "N": DIGIT, "L": OTHER}.get(category[0], NOT_IN_WORD)
+        role = {"M": MARK, "N": DIGIT, "L": OTHER}.get(category(character)[0], NOT_IN_WORD)
         if role == OTHER:
-            role = ROLES.get(unicodedata.name(character, "").partition(" ")[0], OTHER)
+            role = ROLES.get(name(character).partition(" ")[0], OTHER)
         if role > LATIN:
             base = unicodedata.normalize("NFD", character)[0]
             self.exact[code] = ord(_confusables()["exact"].get(base, "\0"))

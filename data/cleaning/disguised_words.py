@@ -4,12 +4,12 @@ Only clear cases are changed, and only in ASCII; look-alikes of other scripts ar
 """
 
 import re
-import unicodedata
 
 import numpy as np
 
 from .characters import Codes, Mask, Positions, Spans
 from .spelling import decode_ones, find_split_words, is_word
+from .unicode_data import category
 
 _LETTERS = str.maketrans("0345789@$!", "oeastbgasi")
 # A "1" is an l before a vowel at the start, between vowels after letters that l often follows, and after a
@@ -117,4 +117,4 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
     """Whether the word is part of an address, or its last character carries a mark that would join a letter."""
     if "@" in match[0] and _ADDRESS.search(text, match.start(), match.end() + 64):
         return True
-    return unicodedata.category(text[match.end() : match.end() + 1] or " ")[0] == "M"
+    return category(text[match.end() : match.end() + 1] or " ")[0] == "M"

@@ -6,9 +6,9 @@ Article extractors (trafilatura) drop menus, prices and footers, where violation
 fastest (65 MB/s, ours 9), but with a separator it breaks words at inline tags (`va<b>pe</b>`) and without one it
 joins table cells; it took 20 seconds for 100,000 nested elements, Resiliparse 0.1.
 
-Hidden elements are kept, except for a few letters hidden inside or at a word. Style sheets and scripts that we do not have decide
-what is seen: tabs, menus and age gates start hidden and appear on a click, other text appears and is then hidden. The
-page alone does not tell, and for a policy check the text that a merchant hides matters at least as much.
+Visible and hidden text are told apart, as far as the page alone tells: what attributes and the rules of style sheets in
+it hide is read as a part of its own. Style sheets and scripts that we do not have may show it, or hide more; for a policy
+check the text that a merchant hides matters at least as much.
 """
 
 import re
@@ -16,38 +16,77 @@ from typing import Any
 
 from ...core.extras import require
 from .html_boxes import frames, separate_boxes, show_labels
+from .html_data import read_data
+from .html_hidden import distinct_lines, take_hidden
+from .html_styles import inline_rules
+from .page_text import PageText
 
-# Longer pages are cut here before parsing: text of that size fills more windows than any scorer reads.
+# Of the text, not of the markup: style sheets, scripts and data URIs cost a page nothing of what is read of it.
 MOST_CHARACTERS = 5_000_000
+MOST_MARKUP = 64 * 2**20
 _MOST_ATTRIBUTES = 1_000  # meta and placeholder texts; each is cut as well: they are lines, not documents
 _MOST_ATTRIBUTE_CHARACTERS = 2_000
 
 _DEEPEST_FRAME = 2
-_DESCRIPTIONS = "meta[name=description], meta[property='og:description']"
+_FEW_WORDS = 40
+"""A page with fewer visible words may wait for its scripts: its data is read too."""
+_HEAD = "meta[property='og:title'], meta[name=description], meta[property='og:description']"
 _TEXT_AREAS = "textarea[placeholder]"  # Resiliparse gives the placeholders of all other fields in place
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def html_to_text(html: str, *, depth: int = 0) -> str:
+def html_to_text(html: str) -> str:
+    """All text of a page, the hidden after the visible; see `read_page`."""
+    page = read_page(html)
+    return "\n".join(filter(None, (page.visible, page.hidden)))
+
+
+def read_page(html: str, *, depth: int = 0) -> PageText:
     """Text of a page: title, description, the body in reading order, frames with `srcdoc`, placeholders of text areas.
 
     Block elements and table rows get their own lines; inline tags do not split words. Script, style,
-    template and comments are left out; the texts of images (`alt`), of buttons and of fields are kept. Any string
-    is accepted, however malformed; text beyond `MOST_CHARACTERS` is not read. The result is not cleaned:
-    see `text.clean`.
+    template and comments are left out; the texts of images (`alt`), of buttons and of fields are kept. Of a page that
+    shows hardly any words, the names, descriptions and prices in its data (JSON-LD, state, microdata) are read too. Any
+    string is accepted, however malformed. The result is not cleaned: see `text.clean`.
 
     :param depth: how many frames the page stands in; those within two are read.
     :raises MissingExtraError: if Resiliparse is not installed.
     """
-    parser = require("resiliparse.parse.html", "cli")
-    extractor = require("resiliparse.extract.html2text", "cli")
-    html = _SURROGATES.sub("\ufffd", html[:MOST_CHARACTERS]).replace("\x00", "")
-    tree = parser.HTMLTree.parse(separate_boxes(html))
-    framed = (
-        [html_to_text(frame, depth=depth + 1) for frame in frames(tree)] if depth < _DEEPEST_FRAME else []
-    )
+    tree = _parse(html)
+    if tree.document is None:
+        return PageText("", truncated=len(html) > MOST_MARKUP)
+    framed = [read_page(frame, depth=depth + 1) for frame in frames(tree)] if depth < _DEEPEST_FRAME else []
+    inline_rules(tree)
+    markup = take_hidden(tree)
+    hidden = [_body(_parse(markup))] if markup else []
     show_labels(tree)
-    body = extractor.extract_plain_text(
+    body = _body(tree)
+    head = list(dict.fromkeys([tree.title or "", *_attributes(tree, _HEAD, "content")]))
+    parts = [
+        *head,
+        body,
+        *(frame.visible for frame in framed),
+        *_attributes(tree, _TEXT_AREAS, "placeholder"),
+    ]
+    visible = "\n".join(part for part in map(str.strip, parts) if part)
+    if not depth and len(visible.split(maxsplit=_FEW_WORDS)) < _FEW_WORDS:
+        visible = "\n".join(filter(None, (visible, read_data(tree))))
+    return PageText(
+        visible[:MOST_CHARACTERS],
+        distinct_lines("\n".join([*hidden, *(frame.hidden for frame in framed)])),
+        len(visible) > MOST_CHARACTERS or len(html) > MOST_MARKUP or any(frame.truncated for frame in framed),
+    )
+
+
+def _parse(html: str) -> Any:
+    parser = require("resiliparse.parse.html", "cli")
+    html = _SURROGATES.sub("\ufffd", html[:MOST_MARKUP]).replace("\x00", "")
+    return parser.HTMLTree.parse(separate_boxes(html))
+
+
+def _body(tree: Any) -> str:
+    extractor = require("resiliparse.extract.html2text", "cli")
+    text: str = extractor.extract_plain_text(
         tree,
         preserve_formatting=True,
         main_content=False,
@@ -56,9 +95,7 @@ def html_to_text(html: str, *, depth: int = 0) -> str:
         form_fields=True,
         noscript=True,
     )
-    head = [tree.title or "", *_attributes(tree, _DESCRIPTIONS, "content")]
-    parts = [*head, body, *framed, *_attributes(tree, _TEXT_AREAS, "placeholder")]
-    return "\n".join(part for part in map(str.strip, parts) if part)
+    return text
 
 
 def _attributes(tree: Any, selector: str, name: str) -> list[str]:

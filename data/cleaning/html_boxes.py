@@ -59,7 +59,9 @@ def show_labels(tree: Any) -> None:
         _insert_before(tree, node, node.getattr("label"))
     for node in document.query_selector_all("input[type=image][alt]")[:_MOST_NODES]:
         _insert_before(tree, node, node.getattr("alt"))
-    for node in document.query_selector_all("a[aria-label], button[aria-label]")[:_MOST_NODES]:
+    for node in document.query_selector_all("a[aria-label], button[aria-label], svg[aria-label]")[
+        :_MOST_NODES
+    ]:
         if not node.text.strip() and not node.query_selector("img[alt]"):
             _insert_before(tree, node, node.getattr("aria-label"))
     for node in document.query_selector_all("[style*=display i]")[:_MOST_NODES]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .characters import DROPPED, JOINING, NEWLINE, SIMPLE, Codes, Positions, Spans, characters, expand
+from .unicode_data import category, name
 
 _GENERAL_MARKS_KEPT = 2  # marks of any script, as in Zalgo text
 _MARKS_KEPT = 6  # some scripts need more: Burmese stacks four, pointed Hebrew three
@@ -64,12 +65,12 @@ def _compose_cluster(cluster: str) -> str:
     kept: list[str] = []
     general = marks = _MARKS_KEPT
     for character in text:
-        if unicodedata.category(character)[0] != "M":
+        if category(character)[0] != "M":
             general = marks = _MARKS_KEPT if character in " \n" else 0
             kept.append(character)
             continue
         marks += 1
-        general += unicodedata.name(character, "").startswith("COMBINING")
+        general += name(character).startswith("COMBINING")
         # Over the cap all further marks go: after a gap, later marks could compose.
         if general > _GENERAL_MARKS_KEPT or marks > _MARKS_KEPT:
             general = marks = _MARKS_KEPT

@@ -68,6 +68,26 @@ def clean(raw: str) -> CleanText:
     return CleanText(text, spans[1].astype(np.int64), spans[2].astype(np.int64))
 
 
+def clean_parts(raw: str, hidden_from: int | None) -> tuple[CleanText, int | None]:
+    """Clean what is seen and what is hidden from `hidden_from` on apart, so that neither changes the words of the other.
+
+    :returns: both as one text with a line break between, and where in it the hidden text begins; None without any.
+    """
+    if hidden_from is None:
+        return clean(raw), None
+    seen, hidden = clean(raw[:hidden_from]), clean(raw[hidden_from:])
+    if not hidden.text:
+        return seen, None
+    if not seen.text:
+        return CleanText(hidden.text, hidden.starts + hidden_from, hidden.ends + hidden_from), 0
+    between = np.array([max(hidden_from - 1, int(seen.ends[-1]))], np.int64)
+    return CleanText(
+        f"{seen.text}\n{hidden.text}",
+        np.concatenate([seen.starts, between, hidden.starts + hidden_from]),
+        np.concatenate([seen.ends, between + 1, hidden.ends + hidden_from]),
+    ), len(seen.text) + 1
+
+
 def _read_letters(spans: Spans) -> Spans:
     """Fold look-alikes, decode disguised words, collapse white space; again as long as a word changed, since the new
     word may affect its neighbours."""

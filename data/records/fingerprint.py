@@ -19,5 +19,7 @@ def fingerprint_records(records: Iterable[Record], *, texts_only: bool = False) 
     digest = hashlib.sha256()
     for record in records:
         row = [getattr(record, field) for field in fields]
+        if record.hidden_from is not None:  # the same characters are read otherwise
+            row.append({"hidden_from": record.hidden_from})
         digest.update(json.dumps(row).encode("ascii") + b"\n")
     return digest.hexdigest()

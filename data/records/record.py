@@ -10,6 +10,7 @@ import numpy as np
 from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.labels import LabelMatrix
+from ..cleaning.page_text import PageText
 from ..taxonomy import Taxonomy
 from .schema import ALL_OTHERS, from_json_text, policy_ids, read_evidence, read_text, read_timestamp, wrong
 
@@ -22,6 +23,7 @@ PAGE_SOURCE = ("collected_at", "warc_record_id")
 FIELDS = (
     "id",
     *BODY_FIELDS,
+    "hidden_text",
     "name",
     "description",
     "domain",
@@ -44,18 +46,23 @@ class Page:
     html: str | None
     collected_at: str | None = None
     warc_record_id: str | None = None
+    hidden_text: str | None = None
 
-    def visible_text(self) -> str:
-        """Return the text, or what a visitor sees of the HTML."""
-        return _visible(self.html) if self.html is not None else self.text or ""
+    def texts(self) -> PageText:
+        """What a visitor sees, and what the page hides."""
+        return (
+            _page_text(self.html)
+            if self.html is not None
+            else PageText(self.text or "", self.hidden_text or "")
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """Where a piece of the input lies in `Record.text`, in characters.
 
-    `name` is "name", "description", "text", "html" or "pages[i]" with i from 0. A page of a crawl also says when it was
-    collected and which WARC record holds it.
+    `name` is "name", "description", "text", "html" or "pages[i]" with i from 0, and "hidden" or "hidden[i]" for what the
+    body or that page does not show. A page of a crawl also says when it was collected and which WARC record holds it.
     """
 
     name: str
@@ -65,12 +72,17 @@ class Part:
     collected_at: str | None = None
     warc_record_id: str | None = None
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether no visitor sees this piece."""
+        return self.name.startswith("hidden")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One merchant's document, as the model reads it before cleaning, and its labels.
 
-    `text` is name, description and body joined by line ends; `parts` says which piece is where. A policy
+    `text` is name, description and body, then what pages hide, joined by line ends; `parts` says which piece is where. A policy
     in `labels` is violated, one in `unknown` is unlabelled, any other is not violated. `extra` keeps the
     fields that the contract does not name.
     """
@@ -87,6 +99,11 @@ class Record:
     labelled_at: str | None
     evidence: dict[str, tuple[str, ...]]
     extra: dict[str, Any]
+
+    @property
+    def hidden_from(self) -> int | None:
+        """Where in `text` the hidden pieces begin, which are the last; None without any."""
+        return next((part.start for part in self.parts if part.is_hidden), None)
 
 
 def parse_record(row: Mapping[str, Any], taxonomy: Taxonomy | None, *, row_number: int) -> Record:
@@ -138,6 +155,8 @@ def record_to_row(record: Record) -> dict[str, Any]:
             row[part.name] = record.text[part.start : part.end]
         elif part.name in ("text", "html"):
             row["text"] = record.text[part.start : part.end]
+        elif part.name == "hidden":
+            row["hidden_text"] = record.text[part.start : part.end]
     if pages:
         row["pages"] = pages
     elif "text" not in row:
@@ -155,6 +174,9 @@ def record_to_row(record: Record) -> dict[str, Any]:
 
 def _page_row(record: Record, part: Part) -> dict[str, Any]:
     row: dict[str, Any] = {"url": part.url, "text": record.text[part.start : part.end]}
+    name = part.name.replace("pages", "hidden")
+    for hidden in (each for each in record.parts if each.name == name):
+        row["hidden_text"] = record.text[hidden.start : hidden.end]
     return row | {name: value for name in PAGE_SOURCE if (value := getattr(part, name)) is not None}
 
 
@@ -222,13 +244,20 @@ def _pieces(given: Mapping[str, Any]) -> Iterator[tuple[str, Page | None, str]]:
         raise RecordError(f"give one of `text`, `html` or `pages`; this row has {' and '.join(bodies)}")
     for field in ("name", "description"):
         yield field, None, read_text(given, field) or ""
+    hidden: list[tuple[str, Page | None, str]] = []
     if "pages" in given:
         for number, page in enumerate(_pages(given["pages"])):
-            yield f"pages[{number}]", page, page.visible_text()
+            texts = page.texts()
+            hidden.append((f"hidden[{number}]", page, texts.hidden))
+            yield f"pages[{number}]", page, texts.visible
     elif "html" in given:
-        yield "html", None, _visible(read_text(given, "html") or "")
+        texts = _page_text(read_text(given, "html") or "")
+        hidden.append(("hidden", None, texts.hidden))
+        yield "html", None, texts.visible
     else:
         yield "text", None, read_text(given, "text") or ""
+    hidden.append(("hidden", None, read_text(given, "hidden_text") or ""))
+    yield from hidden
 
 
 def _pages(value: Any) -> list[Page]:
@@ -245,7 +274,7 @@ def _page(value: Any, *, place: str) -> Page:
         raise wrong(place, value, "an object with url and text or html")
     given = {key: item for key, item in value.items() if item is not None}
     for key, item in given.items():
-        if key not in ("url", "text", "html", *PAGE_SOURCE):
+        if key not in ("url", "text", "html", "hidden_text", *PAGE_SOURCE):
             raise RecordError(f"{place}: unknown key {safe_repr(key)}; a page has url and text or html")
         if key != "collected_at" and not isinstance(item, str):
             raise wrong(f"{place}.{key}", item, "text")
@@ -257,15 +286,19 @@ def _page(value: Any, *, place: str) -> Page:
         given.get("html"),
         read_timestamp(given, "collected_at"),
         given.get("warc_record_id"),
+        given.get("hidden_text"),
     )
 
 
-def _visible(html: str) -> str:
-    from ..cleaning.html import html_to_text  # its parser comes with an extra; plain text does not need it
+def _page_text(html: str) -> PageText:
+    from ..cleaning.html import (  # its parser comes with an extra; plain text does not need it
+        MOST_MARKUP,
+        read_page,
+    )
 
-    if len(html) > MAX_DOCUMENT_CHARACTERS:
-        raise RecordError(f"html: {len(html):,} characters; at most {MAX_DOCUMENT_CHARACTERS:,} are read")
-    return html_to_text(html)
+    if len(html) > MOST_MARKUP:
+        raise RecordError(f"html: {len(html):,} characters; at most {MOST_MARKUP:,} are read")
+    return read_page(html)
 
 
 def _labels(given: Mapping[str, Any], taxonomy: Taxonomy | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ...core.errors import RecordError
 from ...core.extras import require
-from ..cleaning.html import html_to_text
+from ..cleaning.html import read_page
+from ..cleaning.page_text import PageText
 from ..domains import registered_domain
 from .decoding import decode_text
 from .schema import parse_timestamp
@@ -23,7 +24,7 @@ LIST_SUFFIXES = (".paths", ".paths.gz")
 MOST_BYTES = 16 * 2**20
 """Of a record, and of what it holds once unpacked, no more is read; a page that goes on is cut there."""
 MOST_TEXT = 5_000_000
-"""Characters of a page's text; `html_to_text` reads no more of a page either."""
+"""Characters of a page's text; `read_page` reads no more of a page either."""
 
 _MARKUP = ("text/html", "application/xhtml+xml")
 _PLAIN = ("text/plain",)
@@ -58,6 +59,8 @@ class Capture:
     text: str
     collected_at: str | None
     warc_record_id: str | None
+    hidden_text: str = ""
+    """What the page holds and does not show."""
 
 
 def is_warc(path: Path) -> bool:
@@ -156,10 +159,15 @@ def _read(record: Any) -> tuple[str, Capture | None]:
         return (TRUNCATED if short and outcome == EMPTY else outcome), None
     if short:
         outcome = TRUNCATED
-    elif length > MOST_BYTES or len(text) > MOST_TEXT or record.headers.get("WARC-Truncated"):
+    elif (
+        length > MOST_BYTES
+        or len(text.visible) > MOST_TEXT
+        or text.truncated
+        or record.headers.get("WARC-Truncated")
+    ):
         outcome = CUT
     date = _date(record.headers.get("WARC-Date"))
-    return outcome, Capture(domain, url, text[:MOST_TEXT], date, record.record_id)
+    return outcome, Capture(domain, url, text.visible[:MOST_TEXT], date, record.record_id, text.hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ class _Payload:
     content_type: str | None
     body: bytes | None
 
-    def page(self) -> tuple[str, str | None]:
+    def page(self) -> tuple[str, PageText | None]:
         """The outcome, and the text if there is a page."""
         if self.status is None or 300 <= self.status < 400:
             return (UNREADABLE if self.status is None else REDIRECT), None
@@ -186,8 +194,8 @@ class _Payload:
         _, stated, charset = parameters.lower().partition("charset=")
         charset = charset.split(";")[0].strip(" \"'") if stated else ""
         text = decode_text(self.body, markup=markup, charset=charset or None).text
-        text = html_to_text(text) if markup else text
-        return (PAGE, text) if text.strip() else (EMPTY, None)
+        page = read_page(text) if markup else PageText(text)
+        return (PAGE, page) if f"{page.visible}{page.hidden}".strip() else (EMPTY, None)
 
 
 def _http(block: bytes) -> _Payload:

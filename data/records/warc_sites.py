@@ -55,11 +55,15 @@ class Sites:
             if known.date > date:
                 return
         row: dict[str, str | None] = {"url": capture.url, "text": capture.text}
+        if capture.hidden_text:
+            row["hidden_text"] = capture.hidden_text
         row |= {"collected_at": capture.collected_at, "warc_record_id": capture.warc_record_id}
         line = json.dumps(row).encode("ascii")
         offset = self._spool.seek(0, 2)
         self._spool.write(line)
-        pages[key] = _Stored(date, depth(capture.url), offset, len(line), len(capture.text))
+        pages[key] = _Stored(
+            date, depth(capture.url), offset, len(line), len(capture.text) + len(capture.hidden_text) + 1
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One record a domain, in the order in which they were met; pages near the root of a site come first."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.labels import LabelMatrix
-from ...data.cleaning.text import CleanText, clean
+from ...data.cleaning.text import CleanText, clean_parts
 from ...data.records.record import Record, label_matrix
 from ...data.taxonomy import Taxonomy
 from ...data.windows import Window, Windows, WindowTokenizer
@@ -55,9 +55,10 @@ def window_rows(
     """The rows of each text, in order; texts are cleaned and cut as in scoring."""
     stream = iter(texts)
     while chunk := list(islice(stream, _CHUNK)):
-        cleaned = [clean(text.record.text) for text in chunk]
+        parts = [clean_parts(text.record.text, text.record.hidden_from) for text in chunk]
+        cleaned = [document for document, _ in parts]
         labels = label_matrix([text.record for text in chunk], taxonomy)
-        encoded = tokenizer.encode_batch([each.text for each in cleaned])
+        encoded = tokenizer.encode_batch([each.text for each in cleaned], [start for _, start in parts])
         for number, (text, document, windows) in enumerate(zip(chunk, cleaned, encoded, strict=True)):
             yield _rows(text, document, windows, labels[number : number + 1], taxonomy)
 

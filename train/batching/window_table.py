@@ -13,7 +13,7 @@ from datasets.arrow_writer import ArrowWriter
 
 from ...core.files import atomic_folder
 from ...core.labels import LabelMatrix
-from ...data.cleaning.text import clean
+from ...data.cleaning.text import clean_parts
 from ...data.records.record import Record
 from ...data.windows import WindowTokenizer
 from ..settings import ModelSettings
@@ -73,8 +73,9 @@ def window_tokenizer(path: Path, model: ModelSettings) -> WindowTokenizer:
 def _rows(records: Iterable[Record], tokenizer: WindowTokenizer) -> Iterator[dict[str, Any]]:
     stream = iter(records)
     while chunk := list(islice(stream, _CHUNK)):
-        texts = [clean(record.text).text for record in chunk]
-        for windows in tokenizer.encode_batch(texts):
+        cleaned = [clean_parts(record.text, record.hidden_from) for record in chunk]
+        texts, hidden = [each.text for each, _ in cleaned], [start for _, start in cleaned]
+        for windows in tokenizer.encode_batch(texts, hidden):
             yield {"windows": [w.ids for w in windows.windows], "truncated": windows.truncated}
 
 

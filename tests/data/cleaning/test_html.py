@@ -1,3 +1,5 @@
+import json
+
 """Text of HTML pages: what a visitor can read is kept, and no page brings the process down."""
 
 from html import escape
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merchantguard.data.cleaning.html import MOST_CHARACTERS, html_to_text
+from merchantguard.data.cleaning.html import MOST_CHARACTERS, html_to_text, read_page
 
 _PAGE = """<!doctype html><html><head><title>Cloud &amp; Co</title>
 <meta name="description" content="Pods for everyone"><style>.secretstyle{}</style>
@@ -132,7 +134,7 @@ def test_letters_hidden_inside_a_word_are_left_out(hidden: str) -> None:
 
 def test_what_is_hidden_between_words_or_only_small_stays() -> None:
     page = '<p>we sell <span style="display:none">kratom</span> and te<span style="font-size:0.8em">a</span>s</p>'
-    assert html_to_text(page) == "we sell kratom and teas"
+    assert html_to_text(page) == "we sell and teas\nkratom"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_what_is_hidden_between_words_or_only_small_stays() -> None:
         ("<p>va<span style='display:inline'>pe</span>s", "vapes"),
         ("<p><span style='display:none'>zq</span>Online <i hidden>zq</i>casino", "Online casino"),
         ("<p>Online<span style='display:none'>zq</span> casino", "Online casino"),
-        ("<p>tea<span style='display:none'>kratom</span>", "tea kratom"),
+        ("<p>tea<span style='display:none'>kratom</span>", "tea\nkratom"),
         (
             "<p>Shop</p><iframe srcdoc='&lt;p&gt;Nicotine &lt;b&gt;pods&lt;/b&gt;'></iframe>",
             "Shop\nNicotine pods",
@@ -193,3 +195,107 @@ def test_frames_are_read_two_deep() -> None:
 )
 def test_hostile_markup_takes_time_in_its_length(page: str) -> None:
     html_to_text(page)
+
+
+@pytest.mark.parametrize(
+    ("page", "visible", "hidden"),
+    [
+        ("<style>.x{display:none}</style><p>Tea</p><p class=x>Kratom capsules", "Tea", "Kratom capsules"),
+        ("<style>.x{display:none}.x.y{display:block}</style><p class='x y'>Tea", "Tea", ""),
+        ("<style>.x{display:none!important}</style><p class=x style='display:block'>Kratom", "", "Kratom"),
+        ("<style>@media print{p{display:none}}</style><p>Tea", "Tea", ""),
+        ("<style>@media screen{p{display:none}} b{color:red}</style><p>Kratom</p><b>Tea", "Tea", "Kratom"),
+        ("<style>a:hover{display:none} p::x{display:none} }{</style><a>Tea", "Tea", ""),
+        ("<style>/* p{display:none} */ li,b{display:none}</style><p>Tea</p><b>Kratom", "Tea", "Kratom"),
+        (
+            "<style>.r span{display:inline-block}</style><p class=r><span>Mango</span><span>pod",
+            "Mango pod",
+            "",
+        ),
+        ("<style>.m{display:flex}</style><p class=m><b>Mango</b><b>pod", "Mango pod", ""),
+        ("<p>Tea</p><div style='position:absolute;left:-9999px'>Kratom", "Tea", "Kratom"),
+        ("<p>Tea</p><div style='opacity: 0'>Kratom", "Tea", "Kratom"),
+        ("<p style='opacity:0.9;font-size:0.8em'>Tea", "Tea", ""),
+        ("<p>Tea</p><p style='color:#fff;background:#fff'>Kratom", "Tea", "Kratom"),
+        ("<p>Tea</p><p style='height:0;overflow:hidden'>Kratom", "Tea", "Kratom"),
+        ("<p>Tea</p><div hidden><p>Kratom</p><p style='display:none'>Pills", "Tea", "Kratom\nPills"),
+        ("<p>Tea</p><dialog>Are you of age?</dialog>", "Tea", "Are you of age?"),
+        ("<p>Tea</p><!-- kratom --><li hidden>Kratom</li><li hidden>Kratom</li>", "Tea", "Kratom"),
+        ("<details><summary>More</summary>Tea</details>", "More Tea", ""),
+    ],
+)
+def test_hidden_text_is_told_apart(page: str, visible: str, hidden: str) -> None:
+    found = read_page(page)
+    assert (" ".join(found.visible.split()), found.hidden) == (visible, hidden)
+
+
+def test_the_data_of_a_page_without_words_is_read_and_that_of_others_is_not() -> None:
+    offer = {
+        "@type": "Product",
+        "name": "Mint vape",
+        "offers": {"price": 9.5, "priceCurrency": "EUR"},
+        "sku": "A",
+    }
+    script = f"<script type='application/ld+json'>{json.dumps(offer)}</script>"
+    state = {
+        "props": {
+            "pageProps": {"items": [{"title": "Pod kit", "description": "Nicotine salts", "slug": "x"}]}
+        }
+    }
+    shell = f"<title>Kiln</title><div id=__next></div>{script}"
+    shell += f"<script id=__NEXT_DATA__ type='application/json'>{json.dumps(state)}</script>"
+    shell += (
+        "<script type='application/ld+json'>{broken</script><meta itemprop=description content='Fruit ice'>"
+    )
+    expected = ["Kiln", "Mint vape", "9.5", "EUR", "Pod kit", "Nicotine salts", "Fruit ice"]
+    assert html_to_text(shell).split("\n") == expected
+    words = " ".join(["clay"] * 60)
+    assert html_to_text(f"<p>{words}</p>{script}") == words
+    deep = "[" * 100_000 + "]" * 100_000
+    assert html_to_text(f"<p>Tea</p><script type='application/json'>{deep}</script>") == "Tea"
+
+
+@pytest.mark.parametrize(
+    "filler",
+    ["<style>@font-face{{src:url(data:x,{})}}</style>", "<script>{}</script>", "<img src='data:x,{}'>"],
+)
+def test_what_is_not_text_takes_no_room(filler: str) -> None:
+    page = read_page(filler.format("A" * (MOST_CHARACTERS + 100)) + "<p>Mint vape")
+    assert (page.visible, page.truncated) == ("Mint vape", False)
+    assert read_page("<p>" + "word " * (MOST_CHARACTERS // 5 + 9)).truncated
+
+
+def test_the_names_that_links_to_a_page_show_are_read() -> None:
+    assert html_to_text("<meta property='og:title' content='Vape shop'><p>Tea") == "Vape shop\nTea"
+    assert html_to_text("<svg aria-label='Buy vapes'></svg>") == "Buy vapes"
+
+
+RULES = st.lists(
+    st.sampled_from(
+        [
+            "p",
+            ".x",
+            "{",
+            "}",
+            "display:none",
+            ";",
+            "@media",
+            "screen",
+            "/*",
+            "*/",
+            "!important",
+            ",",
+            ":not(",
+            "<b style='",
+            "'>",
+        ]
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None)
+@given(RULES)
+def test_any_style_sheet_is_survived(parts: list[str]) -> None:
+    page = read_page(f"<style>{' '.join(parts)}</style><p class=x>Teapot</p>")
+    assert "Teapot" in page.visible + page.hidden
