@@ -13,6 +13,9 @@ _COMMANDS = {
     ),
     "evaluate": Command("train.cli.evaluate", "figures and a report of a run on other records"),
     "compare": Command("train.cli.compare", "compare two runs on the same records: which figures differ"),
+    "recalibrate": Command(
+        "operate.recalibration.cli", "fit a bundle's thresholds to your own records, without training"
+    ),
     "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
     "score": Command("serve.cli.score", "score files with a bundle"),
     "behaviour": Command(
@@ -23,6 +26,9 @@ _COMMANDS = {
     "log": Command("operate.log.cli", "verify, search and export a decision log"),
     "adjudicate": Command(
         "operate.adjudicate.cli", "ask a language model about uncertain cases; certify it, learn from it"
+    ),
+    "monitor": Command(
+        "operate.monitor.cli", "precision, recall, drift and alarms in production, from a decision log"
     ),
     "bench": Command(
         "serve.cli.bench",
