@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--swap-seconds", type=float, default=3.0, help="of load for each exchange")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
     args = parser.parse_args()
-    texts = [record.text for path in corpus_paths() for record in read_records(path)]
+    texts = [record.text for record in read_records(corpus_paths(), None).records]
     with tempfile.TemporaryDirectory(prefix="service-") as name:
         folder = Path(name)
         found: dict[str, Any] = {"throughput": throughput(args, texts, folder)}

@@ -113,6 +113,9 @@ def _line(path: Path, number: int, raw: bytes) -> Line:
 
 
 def _open(path: Path) -> BinaryIO:
+    if path.suffix == ".jsonl" and not path.exists():  # compressed by its writer since the folder was listed
+        packed = [path.with_name(path.name + suffix) for suffix in (".zst", ".gz")]
+        path = next((each for each in packed if each.exists()), path)
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), closefd=True)  # noqa: SIM115
         return io.BufferedReader(reader)  # type: ignore[return-value, arg-type, type-var]

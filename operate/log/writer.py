@@ -6,7 +6,7 @@ import os
 import queue
 import secrets
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +72,11 @@ class LogWriter:
         self._thread.start()
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread that writes lives."""
+        return self._thread.is_alive()
+
+    @property
     def waiting(self) -> int:
         """Entries that wait for the disk."""
         return self._queue.qsize()
@@ -106,6 +111,9 @@ class LogWriter:
         self._closed = True
         self._queue.put(None)
         self._thread.join()
+        while not self._queue.empty():  # what came between the two lines above is not written, and says so
+            if (late := self._queue.get_nowait()) is not None:
+                _settle(late[1], LogError(f"{self.folder}: the log is closed"))
         self._stream.close()
         self._lock_file.close()
 
@@ -153,15 +161,15 @@ class LogWriter:
             entries.append(note)
         try:
             self._write_lines(entries)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits is told, and the thread lives on
             with self._dropped_lock:
                 self._unreported += dropped
             fault = StorageError(f"{self._path}: the decision is not logged ({error})")
             for _, future in batch:
-                future.set_exception(fault)
+                _settle(future, fault)
             return
         for _, future in batch:
-            future.set_result(None)
+            _settle(future)
         if self._size >= self.options.segment_bytes:
             self._rotate()
 
@@ -199,6 +207,17 @@ class LogWriter:
             compress(full, self.options.compression)
         except StorageError as error:
             _LOGGER.warning("%s stays uncompressed: %s", full, error)
+
+
+def _settle(future: "Future[None]", error: Exception | None = None) -> None:
+    try:
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        # Whoever waited has gone: a request that was cancelled cancels its future. The entry is on the disk all the same.
+        _LOGGER.debug("nobody waits for this entry any more")
 
 
 def log_key(folder: Path) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from ..log import LogOptions, LogWriter, log_key
 from .assessing import STATUS, Desk, Selection, retry_after
 from .guard import Guard
 from .messages import (
+    LONGEST_DEADLINE_MS,
     AssessIn,
     AssessOut,
     ErrorOut,
@@ -52,7 +54,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 Deadline = Annotated[
-    int | None, Header(alias="X-Deadline-Ms", gt=0, description="overrides the body's deadline_ms")
+    int | None,
+    Header(
+        alias="X-Deadline-Ms", gt=0, le=LONGEST_DEADLINE_MS, description="overrides the body's deadline_ms"
+    ),
 ]
 
 
@@ -85,7 +90,8 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether load balancers should send requests: not from the signal to stop on, nor when its workers have ended."""
-        return not self.leaving and not self.stopping and self.host.alive
+        logging_lives = self.log is None or self.log.alive
+        return not self.leaving and not self.stopping and self.host.alive and logging_lives
 
     def refusal(self, items: Sequence[Any]) -> JSONResponse | None:
         """The answer to a request that is not even begun."""
@@ -112,11 +118,14 @@ class Service:
         facts["errors"] = sum(each.error is not None for each in found or ())
         return found
 
-    def close(self) -> None:
-        """Answer what waits, write the log."""
-        self.host.close()
+    def close(self) -> bool:
+        """Answer what waits, write the log; False if the model did not end within `drain_seconds`, as when it hangs."""
+        closing = threading.Thread(target=self.host.close, daemon=True)
+        closing.start()
+        closing.join(self.settings.drain_seconds)
         if self.log is not None:
             self.log.close()
+        return not closing.is_alive()
 
     @property
     def application(self) -> Guard:

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -136,10 +136,8 @@ class Desk:
         entry = recorder.record(assessment, item.record.text, **given)
         if self.selections:
             chosen = {name: select(entry) for name, select in self.selections.items()}
-            entry = recorder.record(
-                assessment,
-                item.record.text,
-                **given,
+            entry = replace(
+                entry,
                 selection={name: probability for name, (probability, _) in chosen.items()},
                 selected=tuple(name for name, (_, selected) in chosen.items() if selected),
             )

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -91,11 +92,18 @@ def main(args: argparse.Namespace) -> int:
     provider = _provider() if args.otel else None
     service = Service(settings)
     try:
-        return _run(service, provider)
+        status = _run(service, provider)
     finally:
-        service.close()
+        drained = service.close()
         if provider is not None:
             provider.shutdown()
+    if not drained:
+        logging.getLogger("merchantguard.service").error(
+            "the model did not end in time; the process ends without it"
+        )
+        logging.shutdown()
+        os._exit(1)  # its threads would keep the process
+    return status
 
 
 def _provider() -> "TracerProvider":

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 # Checked by the record contract, which accepts what UTF-8 cannot carry, such as lone surrogates.
 Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 
+LONGEST_DEADLINE_MS = 3_600_000
+"""An hour: clocks overflow at absurd ones."""
+
 _RECORD_EXAMPLE = {
     "id": "m-1042",
     "name": "Blue Kiln",
@@ -60,7 +63,10 @@ class AssessIn(BaseModel):
         description="a text, a record, or a list of texts and records: an item that is wrong gets an error of its own"
     )
     deadline_ms: int | None = Field(
-        default=None, gt=0, description="milliseconds after which nobody needs the answer"
+        default=None,
+        gt=0,
+        le=LONGEST_DEADLINE_MS,
+        description="milliseconds after which nobody needs the answer",
     )
 
 

@@ -85,9 +85,12 @@ class ModelHost:
             place = path or self._path
             try:
                 new = self._load(place)
-            except MerchantGuardError as error:
+            except Exception as error:
                 self._refuse(place, error)
-                raise
+                give_memory_back()
+                if isinstance(error, MerchantGuardError):
+                    raise
+                raise BundleError(f"{place}: cannot be used ({type(error).__name__}: {error})") from error
             with self._changed:
                 old, self.current = self.current, new
             self._path, self.last_error = place, None
@@ -98,7 +101,7 @@ class ModelHost:
         _LOGGER.info("bundle in use: %s %s", new.label, new.digest[:12])
         return new
 
-    def _refuse(self, place: Path, error: MerchantGuardError) -> None:
+    def _refuse(self, place: Path, error: Exception) -> None:
         self.refused += 1
         self.last_error = str(error)
         self._refused_digest = _digest(place)

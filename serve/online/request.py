@@ -23,6 +23,10 @@ class QueueFull(MerchantGuardError):
     """The queue holds as many tokens as it may; nothing was queued."""
 
 
+_LONGEST_WAIT = 3600.0
+"""Seconds after which a worker looks again, if nothing happens before."""
+
+
 class BatcherClosed(MerchantGuardError):
     """The batcher takes no more texts, or was closed before this one had its turn."""
 
@@ -130,4 +134,6 @@ class Expiries:
 
     def seconds_left(self) -> float | None:
         """Seconds to the next deadline; None without any."""
-        return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+        # A thread that waits for longer than the platform's clock reaches would end with OverflowError.
+        left = self._heap[0][0] - time.monotonic() if self._heap else None
+        return None if left is None else min(max(0.0, left), _LONGEST_WAIT)

@@ -157,6 +157,35 @@ def test_a_full_queue_fails_or_counts_but_is_never_silent(
         assert len(list(read_log(tmp_path / policy))) == 3
 
 
+def test_whoever_no_longer_waits_does_not_stop_the_log(
+    make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, fsync = threading.Event(), os.fsync
+    with LogWriter(tmp_path) as log, monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: (gate.wait(10), fsync(descriptor)))
+        gone = log.append(make_record())
+        assert gone.cancel()
+        gate.set()
+        log.append(make_record()).result(timeout=10)
+        assert log.alive
+    assert len(list(read_log(tmp_path))) == 2
+
+
+def test_a_reader_follows_a_segment_that_is_compressed_meanwhile(
+    make_record: MakeRecord, tmp_path: Path
+) -> None:
+    options = LogOptions(segment_bytes=2000)
+    with LogWriter(tmp_path, options) as log:
+        log.append(make_record()).result(timeout=10)
+        reading = read_log(tmp_path)
+        path = tmp_path / "000001.jsonl"
+        from merchantguard.operate.log.segments import compress, read_lines
+
+        compress(path, "zstd")
+        assert [line.fault for line in read_lines(path)] == [None]
+        assert len(list(reading)) == 1
+
+
 def test_a_full_disk_fails_the_entries_and_leaves_whole_lines(
     make_record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

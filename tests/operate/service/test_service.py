@@ -68,6 +68,7 @@ def test_a_text_and_a_list_with_a_bad_item(served: httpx2.Client) -> None:
         (b"[1]", "body"),
         (b"{}", "input"),
         (b'{"input": "x", "deadline_ms": -1}', "deadline_ms"),
+        (b'{"input": "x", "deadline_ms": 1' + b"0" * 400 + b"}", "deadline_ms"),
         (b'{"input": "x", "other": 1}', "other"),
         (b'{"input": []}', "input"),
         (b'{"input": 3}', "input"),
@@ -416,3 +417,14 @@ def test_a_watched_folder(serving: Serving, golden_bundle: Callable[..., Path], 
         while service.host.current.scorer.bundle.version != "2" and time.monotonic() < limit:
             time.sleep(0.02)
         assert service.host.current.scorer.bundle.version == "2"
+
+
+def test_an_absurd_deadline_does_not_end_the_thread_that_scores(
+    served: httpx2.Client, serving: Serving, service_bundle: Path
+) -> None:
+    assert assess(served, "Call us.", headers={"X-Deadline-Ms": "9" * 18}).status_code == 422
+    with serving(service_bundle) as (_, service):
+        batcher = service.host.current.batcher
+        for deadline in (1e12, 1e300):
+            assert batcher.submit("Call us.", deadline=deadline).result(timeout=20).decision == "clear"
+        assert batcher.alive
