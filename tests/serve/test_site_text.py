@@ -2,7 +2,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merchantguard.data.records.record import Record, record_from
@@ -35,6 +35,7 @@ def test_a_page_may_repeat_itself_and_one_page_is_plain_text() -> None:
 LINES = st.lists(st.lists(st.text("ab \r\u2028\xa0", max_size=4), max_size=4).map("\n".join), max_size=5)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(LINES)
 def test_the_places_of_what_is_read_rise_and_hold_it(pages: list[str]) -> None:
     ends = np.cumsum([0, *(len(page) + 1 for page in pages)]).tolist()

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merchantguard.core.errors import RecordError
@@ -158,7 +158,7 @@ def test_a_list_of_files_and_what_it_may_not_name(tmp_path: Path) -> None:
         read(listed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damage_anywhere_ends_in_a_count_and_no_crash(data: st.DataObject, tmp_path_factory: Any) -> None:
     pages = [capture(f"http://a.com/{n}", b"<p>page</p>") for n in range(3)]
