@@ -106,6 +106,9 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         help="where the answer is cannot tell, fetch up to so many pages of the merchant's own domain and ask again "
         "(default: 0, nothing is fetched)",
     )
+    parser.add_argument(
+        "--log", type=Path, metavar="FOLDER", help="decision log to add the opinions to, by the texts' hashes"
+    )
     parser.add_argument("--rules", type=Path, help="certified rules by which cases may be cleared")
     parser.add_argument(
         "--transcripts", type=Path, metavar="FILE", help="write prompts' hashes and answers, for --replay"

@@ -22,6 +22,7 @@ from ...serve.cli.inputs import expand_folders, read_inputs
 from ...serve.scorer import Scorer
 from .adjudicator import Adjudicator, Progress, Stopped
 from .case import Case, find_cases
+from .decision_events import log_opinions
 from .delegation import Delegation, certify, table
 from .injection.hidden import hidden_of_row, hidden_text
 from .injection.red_team import FAMILIES, attacks
@@ -77,6 +78,9 @@ def ask(args: argparse.Namespace, out: TextIO) -> int:
     write_page(found, taxonomy, args.out / PAGE)
     if args.transcripts is not None:
         write_text(args.transcripts, transcript_lines(questions))
+    if args.log is not None:
+        logged, missing = log_opinions(found, args.log)
+        print(f"{args.log}: {logged} events; {missing} cases have no decision there", file=sys.stderr)
     rows = [row for _, row in found]
     summary = {
         "build": provider.build, "bundle": scorer.bundle.digest, "cases": len(cases), "asked": state.asked,

@@ -9,11 +9,14 @@ import pytest
 from conftest_adjudicate import TAXONOMY, TEXT, make_case
 
 from merchantguard.data.records.record import parse_record
+from merchantguard.operate.adjudicate.decision_events import log_opinions
 from merchantguard.operate.adjudicate.delegation import Delegation, DelegationError, certify, table
 from merchantguard.operate.adjudicate.page import write_page
 from merchantguard.operate.adjudicate.question import PROMPT_VERSION
 from merchantguard.operate.adjudicate.verdicts import Row, read_rows, write_rows
 from merchantguard.operate.adjudicate.weak_records import annotator_table, weak_rows
+from merchantguard.operate.log import LogWriter, histories, log_key
+from merchantguard.serve.decision_record import DecisionRecord, hash_text, now, uuid7
 
 
 def row(number: int = 0, **given: Any) -> Row:
@@ -96,6 +99,24 @@ def test_proven_answers_become_soft_records_and_others_do_not(tmp_path: Path) ->
     assert (found["labels"], found["unknown"], found["label_source"]) == ([], ["*"], "llm:b1")
     assert annotator_table(rows, tmp_path / "a.csv") == 4
     assert "m0,whey,has_not" in (tmp_path / "a.csv").read_text()
+
+
+def test_opinions_are_logged_with_their_decision_once(tmp_path: Path) -> None:
+    text = make_case().text
+    with LogWriter(tmp_path) as log:
+        decision = DecisionRecord(
+            decision_id=uuid7(), time=now(), bundle="b", bundle_version="1", bundle_digest="d", variant="plain", cleaning_version="3",
+            text_hmac=hash_text(text, log_key(tmp_path)), text_length=len(text), windows=1, truncated=False, probabilities={"whey": 0.4},
+            any_violation=0.4, thresholds={"whey": (0.1, None)}, any_review=0.1, decision="review",
+        )  # fmt: skip
+        log.append(decision).result()
+    cases = [(make_case(), row(0)), (make_case(text="another"), row(1))]
+    assert log_opinions(cases, tmp_path) == (1, 1)
+    assert log_opinions(cases, tmp_path) == (0, 1)
+    [found] = histories(tmp_path)
+    [event] = found.events
+    assert (event.kind, event.source, event.labels) == ("adjudication", "llm:b1", {"whey": False})
+    assert event.details["move"] == "review"
 
 
 def test_the_page_escapes_hostile_text_and_marks_quotes(tmp_path: Path) -> None:
