@@ -30,8 +30,8 @@ from merchantguard.operate.adjudicate.delegation import POOLED, Certificate, Del
 from merchantguard.operate.adjudicate.injection.red_team import attacks
 from merchantguard.operate.adjudicate.proof import prove, quote_scores
 from merchantguard.operate.adjudicate.question import PROMPT_VERSION, Question, build_question
+from merchantguard.operate.adjudicate.results.weak_records import weak_rows
 from merchantguard.operate.adjudicate.verdicts import Row, row_of
-from merchantguard.operate.adjudicate.weak_records import weak_rows
 from merchantguard.serve.scorer import Scorer
 from merchantguard.train.calibration.precision_threshold import upper_bound
 

@@ -22,7 +22,6 @@ from ...serve.cli.inputs import expand_folders, read_inputs
 from ...serve.scorer import Scorer
 from .adjudicator import Adjudicator, Progress, Stopped
 from .case import Case, find_cases
-from .decision_events import log_opinions
 from .delegation import Delegation, certify, table
 from .injection.hidden import hidden_of_row, hidden_text
 from .injection.red_team import FAMILIES, attacks
@@ -31,15 +30,16 @@ from .journal import Journal
 from .lookup.choose import extended, further_pages
 from .lookup.fetch import Fetcher
 from .lookup.guard import Guard
-from .page import write_page
 from .proof import quote_scores
 from .providers.local_gguf import LocalGguf
 from .providers.openai_compatible import OpenAICompatible
 from .providers.protocol import Prices, Provider
 from .providers.replay import Replay, transcript_lines
+from .results.decision_events import log_opinions
+from .results.page import write_page
+from .results.weak_records import annotator_table, weak_rows
 from .routing import Limits
 from .verdicts import Row, read_rows, row_of, write_rows
-from .weak_records import annotator_table, weak_rows
 
 OPINIONS, PAGE, SUMMARY = "opinions.jsonl", "opinions.html", "summary.json"
 

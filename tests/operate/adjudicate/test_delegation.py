@@ -9,12 +9,12 @@ import pytest
 from conftest_adjudicate import TAXONOMY, TEXT, make_case
 
 from merchantguard.data.records.record import parse_record
-from merchantguard.operate.adjudicate.decision_events import log_opinions
 from merchantguard.operate.adjudicate.delegation import Delegation, DelegationError, certify, table
-from merchantguard.operate.adjudicate.page import write_page
 from merchantguard.operate.adjudicate.question import PROMPT_VERSION
+from merchantguard.operate.adjudicate.results.decision_events import log_opinions
+from merchantguard.operate.adjudicate.results.page import write_page
+from merchantguard.operate.adjudicate.results.weak_records import annotator_table, weak_rows
 from merchantguard.operate.adjudicate.verdicts import Row, read_rows, write_rows
-from merchantguard.operate.adjudicate.weak_records import annotator_table, weak_rows
 from merchantguard.operate.log import LogWriter, histories, log_key
 from merchantguard.serve.decision_record import DecisionRecord, hash_text, now, uuid7
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import jinja2
 
-from ...core.display import visible
-from ...core.files import write_text
-from ...data.taxonomy import Taxonomy
-from .case import Case
-from .verdicts import Row
+from ....core.display import visible
+from ....core.files import write_text
+from ....data.taxonomy import Taxonomy
+from ..case import Case
+from ..verdicts import Row
 
 _AROUND = 600
 _TEMPLATE = """<!doctype html>

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...data.records.record import Record, record_to_row
-from ...data.records.writers import write_records
-from .verdicts import Row
+from ....data.records.record import Record, record_to_row
+from ....data.records.writers import write_records
+from ..verdicts import Row
 
 _CLIP = 0.02
 WITHOUT_PROBABILITY = 0.85

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...serve.decision_record import DecisionEvent, hash_text
-from ..log import LogWriter, log_key, read_log
-from .case import Case
-from .verdicts import Row, event_of
+from ....serve.decision_record import DecisionEvent, hash_text
+from ...log import LogWriter, log_key, read_log
+from ..case import Case
+from ..verdicts import Row, event_of
 
 
 def log_opinions(found: Iterable[tuple[Case, Row]], folder: Path) -> tuple[int, int]:
