@@ -1,7 +1,8 @@
 """What the scorer returns for one text."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,3 +68,24 @@ class Assessment:
     bundle: str
     cleared_early: bool = False
     warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that `json.dumps(..., allow_nan=False)` takes; `probabilities` in the bundle's order.
+
+        JSON has no NaN: what the model has not read is None.
+        """
+        return {
+            "decision": self.decision,
+            "any_violation": _number(self.any_violation),
+            "probabilities": [_number(each) for each in self.probabilities.tolist()],
+            "findings": [asdict(each) for each in self.findings],
+            "windows": self.windows,
+            "truncated": self.truncated,
+            "bundle": self.bundle,
+            "cleared_early": self.cleared_early,
+            "warnings": list(self.warnings),
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -7,6 +7,17 @@ from dataclasses import dataclass
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 
+_HELP = {
+    "queue_requests": "Requests that wait now.",
+    "queue_tokens": "Tokens of the requests that wait now.",
+    "submitted_total": "Requests submitted.",
+    "batches_total": "Runs of the model.",
+    "requests_total": "Requests by how they ended.",
+    "wait_seconds": "From submission to the first run of the model.",
+    "latency_seconds": "From submission to the assessment.",
+    "batch_fill": "Share of a batch's tokens that are not padding.",
+}
+
 OUTCOMES = ("completed", "failed", "cancelled", "expired", "rejected")
 
 
@@ -53,16 +64,16 @@ class Stats:
     def prometheus(self, prefix: str = "merchantguard") -> str:
         """The text exposition format, version 0.0.4."""
         lines = [
-            *_metric(f"{prefix}_queue_requests", "gauge", self.queued_requests),
-            *_metric(f"{prefix}_queue_tokens", "gauge", self.queued_tokens),
-            *_metric(f"{prefix}_submitted_total", "counter", self.submitted),
-            *_metric(f"{prefix}_batches_total", "counter", self.batches),
-            f"# TYPE {prefix}_requests_total counter",
+            *_metric(prefix, "queue_requests", "gauge", self.queued_requests),
+            *_metric(prefix, "queue_tokens", "gauge", self.queued_tokens),
+            *_metric(prefix, "submitted_total", "counter", self.submitted),
+            *_metric(prefix, "batches_total", "counter", self.batches),
+            *_header(prefix, "requests_total", "counter"),
         ]
         for outcome, count in self.outcomes.items():
             lines.append(f'{prefix}_requests_total{{outcome="{outcome}"}} {count}')
         for name in ("wait_seconds", "latency_seconds", "batch_fill"):
-            lines += _histogram(f"{prefix}_{name}", getattr(self, name))
+            lines += _histogram(prefix, name, getattr(self, name))
         return "\n".join(lines) + "\n"
 
 
@@ -103,12 +114,17 @@ class _Counts:
         return Histogram(self._bounds, tuple(self._counts), self._total)
 
 
-def _metric(name: str, kind: str, value: int) -> list[str]:
-    return [f"# TYPE {name} {kind}", f"{name} {value}"]
+def _header(prefix: str, name: str, kind: str) -> list[str]:
+    return [f"# HELP {prefix}_{name} {_HELP[name]}", f"# TYPE {prefix}_{name} {kind}"]
 
 
-def _histogram(name: str, histogram: Histogram) -> list[str]:
-    lines = [f"# TYPE {name} histogram"]
+def _metric(prefix: str, name: str, kind: str, value: int) -> list[str]:
+    return [*_header(prefix, name, kind), f"{prefix}_{name} {value}"]
+
+
+def _histogram(prefix: str, metric: str, histogram: Histogram) -> list[str]:
+    name = f"{prefix}_{metric}"
+    lines = _header(prefix, metric, "histogram")
     seen = 0
     for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         seen += count

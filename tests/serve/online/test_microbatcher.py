@@ -352,7 +352,9 @@ def test_figures_in_the_format_of_prometheus(scorer: Scorer) -> None:
     assert 'merchantguard_requests_total{outcome="completed"} 1' in lines
     assert 'merchantguard_latency_seconds_bucket{le="+Inf"} 1' in lines
     assert "merchantguard_queue_tokens 0" in lines
-    assert all(line.startswith(("# TYPE ", "merchantguard_")) for line in lines)
+    assert all(line.startswith(("# HELP ", "# TYPE ", "merchantguard_")) for line in lines)
+    typed = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
+    assert [line.split()[2] for line in lines if line.startswith("# HELP ")] == typed
 
 
 def test_evidence_that_comes_with_the_logits_needs_no_turn_of_its_own(explained_bundle_path: Path) -> None:
