@@ -9,7 +9,7 @@ require_relative "lib/merchantguard"
 url, deadline_ms = ARGV
 deadline = (deadline_ms || 30_000).to_f / 1000
 client = Merchantguard::Client.new(url, api_key: ENV["MERCHANTGUARD_KEY"], deadline: deadline, batch: 8)
-items = $stdin.set_encoding("UTF-8").each_line.map { |line| JSON.parse(line) }
+items = $stdin.set_encoding("UTF-8").each_line.map { |line| Merchantguard.parse(line) }
 begin
   client.assess_many(items).each { |result| puts JSON.generate(result) }
 rescue Merchantguard::ServiceError => e

@@ -8,6 +8,13 @@ require "securerandom"
 require "uri"
 
 module Merchantguard
+  ESCAPE = /\\(?:u[dD][89abAB]\h{2}\\u[dD][c-fC-F]\h{2}|(?<half>u[dD][89a-fA-F]\h{2})|.)/m
+
+  # Read JSON. Half a surrogate pair, which other languages' texts may hold and Ruby's cannot, becomes U+FFFD.
+  def self.parse(text)
+    JSON.parse(text.gsub(ESCAPE) { |found| Regexp.last_match[:half] ? "\\ufffd" : found })
+  end
+
   # The service's refusal, or none of its answers in time. `status` is 0 where there was no answer.
   class ServiceError < StandardError
     attr_reader :status, :type, :request_id, :retry_after
@@ -162,8 +169,8 @@ module Merchantguard
     end
 
     def parse(body, status, request_id)
-      JSON.parse(body)
-    rescue JSON::ParserError, TypeError
+      Merchantguard.parse(body.to_s)
+    rescue JSON::ParserError
       # A proxy's page: its status says what happened, unless it claims success.
       raise ServiceError.new("the answer is not JSON", status: status, type: "protocol", request_id: request_id) if status == 200
     end
