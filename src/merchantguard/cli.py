@@ -6,29 +6,45 @@ from collections.abc import Sequence
 from .commands import Command, run_command
 
 _COMMANDS = {
-    "quickstart": Command("quickstart", "train, export and score the example pages: the whole way once"),
-    "train": Command("train.cli.train", "train, calibrate, certify and evaluate a run"),
+    "quickstart": Command(
+        "quickstart", "train, export and score the example pages: the whole way once", extra="export"
+    ),
+    "train": Command("train.cli.train", "train, calibrate, certify and evaluate a run", extra="train"),
     "search": Command(
-        "train.cli.search", "search for settings on the validation split and write the best as a config"
+        "train.cli.search",
+        "search for settings on the validation split and write the best as a config",
+        extra="search",
     ),
-    "evaluate": Command("train.cli.evaluate", "figures and a report of a run on other records"),
-    "compare": Command("train.cli.compare", "compare two runs on the same records: which figures differ"),
+    "evaluate": Command(
+        "train.cli.evaluate", "figures and a report of a run on other records", extra="train"
+    ),
+    "compare": Command(
+        "train.cli.compare", "compare two runs on the same records: which figures differ", extra="train"
+    ),
     "recalibrate": Command(
-        "operate.recalibration.cli", "fit a bundle's thresholds to your own records, without training"
+        "operate.recalibration.cli",
+        "fit a bundle's thresholds to your own records, without training",
+        extra="operate,train",
     ),
-    "export": Command("export.cli", "turn a run into a bundle, through the parity gate"),
+    "export": Command("export.cli", "turn a run into a bundle, through the parity gate", extra="export"),
     "score": Command("serve.cli.score", "score files with a bundle"),
     "behaviour": Command(
         "serve.cli.behaviour", "test a bundle on plain offers and ordinary lines, changed and framed"
     ),
-    "serve": Command("operate.service.cli", "serve a bundle over HTTP"),
-    "actions": Command("operate.actions.cli", "check an action table, try it on a log, decide appeals"),
-    "log": Command("operate.log.cli", "verify, search and export a decision log"),
+    "serve": Command("operate.service.cli", "serve a bundle over HTTP", extra="http"),
+    "actions": Command(
+        "operate.actions.cli", "check an action table, try it on a log, decide appeals", extra="operate"
+    ),
+    "log": Command("operate.log.cli", "verify, search and export a decision log", extra="operate"),
     "adjudicate": Command(
-        "operate.adjudicate.cli", "ask a language model about uncertain cases; certify it, learn from it"
+        "operate.adjudicate.cli",
+        "ask a language model about uncertain cases; certify it, learn from it",
+        extra="llm",
     ),
     "monitor": Command(
-        "operate.monitor.cli", "precision, recall, drift and alarms in production, from a decision log"
+        "operate.monitor.cli",
+        "precision, recall, drift and alarms in production, from a decision log",
+        extra="operate",
     ),
     "bench": Command(
         "serve.cli.bench",
