@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from merchantguard.audit_cli import _COMMANDS as _AUDIT_COMMANDS
+from merchantguard.cli import _COMMANDS
 from merchantguard.cli import main as command
 
 ROOT = Path(__file__).parents[1]
@@ -75,3 +77,51 @@ def test_the_quickstart_goes_from_corpus_to_scored_pages(
     # The second time the run is there: nothing is trained again.
     assert command(call) == 0
     assert "is already finished" in capsys.readouterr().err
+
+
+# As after `pip install merchantguard`: of other people's packages only those of the scoring path, and what they need.
+_BASE_INSTALL = """
+import importlib.metadata, re, sys
+needed, todo = set(), ["numpy", "onnxruntime", "tokenizers"]
+while todo:
+    name = todo.pop().lower().replace("_", "-")
+    if name in needed:
+        continue
+    needed.add(name)
+    try:
+        lines = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        continue
+    todo += [re.match("[A-Za-z0-9._-]+", line)[0] for line in lines if "extra ==" not in line]
+away = {
+    module
+    for module, owners in importlib.metadata.packages_distributions().items()
+    if not {owner.lower().replace("_", "-") for owner in owners} & (needed | {"merchantguard"})
+}
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in away:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Away())
+from merchantguard import audit_cli, cli
+for program, module in {"merchantguard": cli, "label-audit": audit_cli}.items():
+    for name in module._COMMANDS:
+        print(f"== {program} {name}", file=sys.stderr)
+        try:
+            status = module.main([name, "--help"])
+        except SystemExit as stopped:
+            status = stopped.code
+        print(f"status {status}", file=sys.stderr)
+"""
+
+
+def test_the_base_install_names_the_missing_extra_of_every_command() -> None:
+    call = [sys.executable, "-c", _BASE_INSTALL]
+    result = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    shown = result.stderr.split("== ")[1:]
+    assert len(shown) == len(_COMMANDS) + len(_AUDIT_COMMANDS)
+    assert any("pip install" in each for each in shown)
+    for each in shown:
+        named = "pip install 'merchantguard[" in each and "status 2" in each
+        assert named or "status 0" in each, each

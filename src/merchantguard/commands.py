@@ -11,10 +11,14 @@ from . import __version__
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand: `module` offers `add_arguments(parser)`, `main(args) -> int` and, for --help, `EPILOG`."""
+    """A subcommand: `module` offers `add_arguments(parser)`, `main(args) -> int` and, for --help, `EPILOG`.
+
+    `extra` is what pip installs for it.
+    """
 
     module: str
     summary: str
+    extra: str = "cli"
 
 
 def run_command(program: str, purpose: str, commands: Mapping[str, Command], arguments: Sequence[str]) -> int:
@@ -34,6 +38,16 @@ def run_command(program: str, purpose: str, commands: Mapping[str, Command], arg
         return _run(program, given[0], commands[given[0]], given[1:])
     except errors.MerchantGuardError as error:
         print(f"{program} {given[0]}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", __package__):
+            raise  # a fault of this package, which no installation mends
+        extra = commands[given[0]].extra
+        print(
+            f"{program} {given[0]}: `{missing}` is required: pip install 'merchantguard[{extra}]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:
         return 1  # the reader of a pipe, such as `head`, has seen enough
