@@ -1,6 +1,7 @@
 """Answers that come back from other tools: what all formats read, and how it gets into the journal."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from ..storage.items import Answer, AnswerKind, Cell, Item, Stage
 from ..storage.journal import Journal
 from ..storage.store import Scan
 from .tasks import ANSWER_TITLES
+
+# What keyboards, word processors and spreadsheets make of the one in "can't".
+_APOSTROPHES = "'\u2019\u2018\u02bc\u00b4\u0060\u2032\uff07"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ def _answer(
     found = items.get((row.record, row.policy))
     if found is None:
         raise AuditError(f"{safe_repr(row.record)}, {safe_repr(row.policy)}: is not an item of this audit")
-    kind = row.answer.strip().lower().replace(" ", "_").replace("'", "")
+    kind = re.sub(f"[{_APOSTROPHES}]", "", row.answer.strip().lower()).replace(" ", "_")
+    kind = "cannot_tell" if kind == "cant_tell" else kind
     if kind not in (*ANSWER_TITLES, "skip"):
         raise AuditError(f"answer: {safe_repr(row.answer)} must be {', '.join(ANSWER_TITLES)} or skip")
     name = (row.reviewer or reviewer or "").strip()

@@ -87,13 +87,13 @@ def read(path: Path, names: Mapping[str, str]) -> Iterator[Returned | BadRow]:
 def _of_task(number: int, task: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Returned]:
     for annotation in task.get("annotations") or []:
         found = {result["from_name"]: result["value"] for result in annotation.get("result") or []}
-        chosen = found.get("answer", {}).get("choices") or [""]
+        chosen = _choices(annotation)
         skipped = bool(annotation.get("was_cancelled"))
         yield Returned(
             row=number,
             record=str(task["data"]["record"]),
             policy=str(task["data"]["policy"]),
-            answer="skip" if skipped else str(chosen[0]),
+            answer="skip" if skipped else " and ".join(chosen),
             reviewer=_name(annotation.get("completed_by"), names),
             comment="\n".join(found.get("comment", {}).get("text") or []),
             at=str(annotation.get("updated_at") or annotation.get("created_at") or ""),
@@ -101,6 +101,17 @@ def _of_task(number: int, task: Mapping[str, Any], names: Mapping[str, str]) -> 
             blind=not task.get("predictions"),
             raw=raw_text(task),
         )
+
+
+def _choices(annotation: Mapping[str, Any]) -> list[str]:
+    """Every different choice of the answer: two are no answer, and which came first says nothing."""
+    chosen = [
+        str(choice)
+        for result in annotation.get("result") or []
+        if result["from_name"] == "answer"
+        for choice in result["value"].get("choices") or []
+    ]
+    return list(dict.fromkeys(chosen))
 
 
 def _of_flat(number: int, row: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Returned]:

@@ -313,3 +313,27 @@ def test_a_limit_leaves_room_for_controls_and_gold_items(write_audit: Callable[.
     assert sorted(number for policy, number in cells if policy == "crimson") == list(range(34))
     assert sum(policy == "walrus" and number < 50 for policy, number in cells) == 4
     assert cells != sorted(cells)
+
+
+def test_two_different_choices_are_no_answer(audit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export = _label_studio(audit, {FORMULA: "has", "b": "skip"})
+    tasks = json.loads(export.read_text())
+    for task in tasks:
+        for annotation in task["annotations"]:
+            for result in annotation["result"]:
+                if result["from_name"] == "answer":
+                    result["value"]["choices"] = ["has", "has_not"]
+    export.write_text(json.dumps(tasks))
+    main(["import", str(audit), str(export)])
+    assert [(record, answer) for _, record, _, answer, _ in _answers(audit)] == [("b", "skip")]
+    shown = capsys.readouterr()
+    assert "1 bad row" in shown.out + shown.err
+
+
+def test_any_apostrophe_of_cannot_tell_is_read(audit: Path) -> None:
+    for mark in "'\u2019\u2018\u02bc\u00b4`\u2032\uff07":
+        export = _label_studio(
+            audit, {FORMULA: f"Can{mark}t tell"}, at=f"2026-11-2{1 + ord(mark) % 7}T10:00:00Z"
+        )
+        main(["import", str(audit), str(export)])
+        assert {(record, answer) for _, record, _, answer, _ in _answers(audit)} == {(FORMULA, "cannot_tell")}
