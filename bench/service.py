@@ -63,7 +63,18 @@ class Server:
 @contextmanager
 def serving(bundle: Path, folder: Path, *arguments: str) -> Iterator[Server]:
     """The service in a process of its own, its log in a file."""
-    command = [sys.executable, "-m", "merchantguard.cli", "serve", str(bundle), "--port", "0", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "merchantguard.cli",
+        "serve",
+        str(bundle),
+        "--port",
+        "0",
+        "--pause",
+        "0",
+        *arguments,
+    ]
     environment = {**os.environ, "MERCHANTGUARD_ADMIN_KEYS": _ADMIN}
     log = folder / "service.log"
     with open(log, "w", encoding="utf-8") as stream:
