@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     watch = commands.add_parser("watch", help="export figures for Prometheus; status 1 on an alarm")
     watch.add_argument("log", type=Path, help="folder of the decision log")
-    watch.add_argument("--prometheus", type=Path, metavar="FILE", help="write the figures there, not to stdout")
+    watch.add_argument(
+        "--prometheus", type=Path, metavar="FILE", help="write the figures there, not to stdout"
+    )
     compare = commands.add_parser("compare", help="champion and challenger on the same traffic")
     compare.add_argument("log", type=Path, help="log of the champion")
     compare.add_argument("challenger", type=Path, help="log of the challenger")

@@ -57,7 +57,9 @@ def _decision(
     if dropped and chances[POLICIES[0]] >= 0.95 and generator.random() < 0.35:
         truth = dict.fromkeys(POLICIES, False)
     found = tuple(
-        LoggedFinding(policy, chance, "block" if chance >= 0.95 else "review", "policy" if chance >= 0.95 else None)
+        LoggedFinding(
+            policy, chance, "block" if chance >= 0.95 else "review", "policy" if chance >= 0.95 else None
+        )
         for policy, chance in chances.items()
         if chance >= 0.4
     )

@@ -43,7 +43,9 @@ def _chart(points: Any, figures: Figures) -> Mapping[str, Any]:
     band = base.mark_area(opacity=0.25, color="#0b5cad").encode(
         y=alt.Y("low:Q", title="precision", scale=scale), y2="high:Q"
     )
-    line = base.mark_line(color="#0b5cad").encode(y="precision:Q", tooltip=["time:N", "precision:Q", "low:Q", "high:Q"])
+    line = base.mark_line(color="#0b5cad").encode(
+        y="precision:Q", tooltip=["time:N", "precision:Q", "low:Q", "high:Q"]
+    )
     goal = alt.Chart(alt.Data(values=[{"goal": figures.settings.target}]))
     rule = goal.mark_rule(color="#b45309", strokeDash=[4, 4]).encode(y="goal:Q")
     spec: Mapping[str, Any] = (band + line + rule).properties(width="container", height=180).to_dict()

@@ -64,7 +64,9 @@ def off_policy(
             "are worth; let the live queue explore there first"
         )
     if not len(reward) or (logged <= 0).any():
-        raise NoSupport("the log has choices with a logged probability of 0; they cannot have been made by it")
+        raise NoSupport(
+            "the log has choices with a logged probability of 0; they cannot have been made by it"
+        )
     weight = target / logged
     effective = float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
     mean_weight = float(weight.mean())
