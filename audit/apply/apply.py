@@ -27,11 +27,15 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was written: cells and records changed, and the data files."""
+    """What was written: cells and records changed, and the data files.
+
+    `waiting`: changes that were decided by fewer reviewers than asked for, and so were not made.
+    """
 
     cells: int
     records: int
     files: tuple[Path, ...]
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,11 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
     :raises AuditError: if a file is not the one that was scanned, or the folder is in use.
     :raises StorageError: if the folder cannot be written.
     """
-    _check_folder(out)
+    _check_rerun(out, audit)
     with open_audit(audit) as (scan, journal):
         answers = journal.answers()
         found = changes(scan, answers, min_reviewers=min_reviewers)
+        waiting = len(changes(scan, answers)) - len(found)
         sources = _scanned_files(scan, data)
         edits = Edits(changes_by_record(found), scan.taxonomy)
         with atomic_folder(out) as folder:
@@ -78,9 +83,10 @@ def apply_audit(audit: Path, out: Path, *, min_reviewers: int = 1, data: Sequenc
                 "answers": max((answer.number for answer in answers), default=0),
                 "min_reviewers": min_reviewers,
                 "files": [asdict(each) for each in written],
+                "kept": _kept_files(folder, [each.name for each in written]),
             }
             write_json(folder / PROVENANCE, about)
-    return Applied(len(found), len(edits.by_record), tuple(out / name for name in sources))
+    return Applied(len(found), len(edits.by_record), tuple(out / name for name in sources), waiting)
 
 
 def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
@@ -89,7 +95,8 @@ def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
     :raises AuditError: if `folder` is not what `apply_audit` wrote, or a file it needs has changed since.
     :raises StorageError: if the folder cannot be written.
     """
-    _check_folder(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise AuditError(f"{out}: is in use; give a new folder")
     files = _written_files(folder)
     with atomic_folder(out) as target:
         for file in files:
@@ -105,10 +112,38 @@ def revert_data(folder: Path, out: Path) -> tuple[Path, ...]:
     return tuple(out / file.name for file in files)
 
 
-def _check_folder(out: Path) -> None:
-    """An earlier result may be replaced, a folder with anything else in it may not."""
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / PROVENANCE).is_file())):
+def _check_rerun(out: Path, audit: Path) -> None:
+    """Only an earlier result of the same scan that nobody has touched since may be replaced: edits are never written over."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / PROVENANCE).is_file():
         raise AuditError(f"{out}: is in use; give a new folder, or one that `label-audit apply` wrote")
+    expected = {file.name: file.sha256_applied for file in _written_files(out)}
+    about = read_json(out / PROVENANCE)
+    if about.get("scan_sha256") != sha256_file(Path(audit) / SCAN):
+        raise AuditError(f"{out}: was written from another scan; give a new folder")
+    kept = about.get("kept")
+    if not isinstance(kept, dict):
+        raise AuditError(
+            f"{out}: was written by an earlier version and may have been edited; give a new folder"
+        )
+    found = _kept_files(out, list(expected)) | {name: _digest(out / name) for name in expected}
+    wanted = kept | expected
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise AuditError(
+                f"{out / name}: has changed since `label-audit apply` wrote the folder; give a new folder, or move your edits away"
+            )
+
+
+def _kept_files(folder: Path, data: Sequence[str]) -> dict[str, str]:
+    """Path in the folder -> SHA-256 of all files but the data files and the provenance itself."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return {name: sha256_file(folder / name) for name in names if name not in (PROVENANCE, *data)}
+
+
+def _digest(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
 
 
 def _written_files(folder: Path) -> list[WrittenFile]:

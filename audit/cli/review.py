@@ -19,7 +19,7 @@ examples:
   label-audit review audit/ --web                               # the same in a browser
   label-audit review audit/ --adjudicate                        # decide what reviewers disagree on
 
-keys: h has it, n doesn't have it, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
+keys: v violates, n does not violate, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
 The label in the data, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on
 disk before the screen moves on; any number of people may review one audit at once.
 """

@@ -54,7 +54,7 @@ def _task(task: Task, *, show_given: bool) -> dict[str, Any]:
         "policy": task.policy,
         "title": task.title,
         "covers": task.covers,
-        "excludes": f"Does not cover: {task.excludes}" if task.excludes else "",
+        "excludes": f"Excludes: {task.excludes}" if task.excludes else "",
         "text": task.text,
         "near_duplicate": task.near_duplicate,
     }

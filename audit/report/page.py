@@ -217,8 +217,8 @@ def _shown_change(
     return ShownChange(
         record=visible(change.record, 120),
         policy=titles[change.policy],
-        old={True: "has it", False: "doesn't have it", None: "unlabelled"}[change.old],
-        new="has it" if change.new else "doesn't have it",
+        old={True: "violates", False: "does not violate", None: "unlabelled"}[change.old],
+        new="violates" if change.new else "does not violate",
         cause=CAUSE_TITLES[change.cause or "none"],
         reviewers=", ".join(visible(name, 60) for name in change.reviewers),
         at=change.at[:16].replace("T", " "),

@@ -3,6 +3,7 @@
 Suspects come in the order of their value times the observed yield of their queue: the share of wrong labels among its decided
 cells, smoothed by a beta prior, so that a poor queue gives way to a good one. Controls, gold items and second opinions are mixed
 in at fixed shares; their places and their order are drawn from the seed, so any first part of the controls is a random sample.
+The suspects of one text come one after the other, so that it is read once and a swapped label is seen from both sides.
 A reviewer never gets a cell that they have answered, that another reviewer is looking at, or (except gold items) that is decided.
 """
 
@@ -74,6 +75,10 @@ class ReviewQueue:
         for cause, numbers in self._order.items():
             numbers.sort(key=self._by_value if cause in SUSPECTS else self._at_random)
         self._heads: dict[Cause, int] = dict.fromkeys(self._order, 0)
+        self._suspects_of: dict[str, list[int]] = defaultdict(list)
+        for cause in SUSPECTS:
+            for number in self._order.get(cause, ()):
+                self._suspects_of[items[number].record].append(number)
         self._suspect_cells = {
             cell for cell, (first, *_) in self._numbers.items() if items[first].cause in SUSPECTS
         }
@@ -179,6 +184,10 @@ class ReviewQueue:
                 self._current = assignment
                 return assignment
 
+    def return_to(self, assignment: Assignment) -> None:
+        """Make an item the current one again, after its answer was undone."""
+        self._current = assignment
+
     def peek(self) -> Assignment | None:
         """What most likely follows the current item; nothing is claimed."""
         cells = {self.items[self._current.number].cell} if self._current else set()
@@ -233,12 +242,27 @@ class ReviewQueue:
         return None
 
     def _suspect(self, claimed: set[Cell]) -> Assignment | None:
+        if (same_text := self._same_text(claimed)) is not None:
+            return self._first(same_text)
         heads = [number for cause in SUSPECTS if (number := self._head(cause, claimed)) is not None]
         worth = {
             number: self.items[number].value * self.observed_yield(self.items[number].cause)
             for number in heads
         }
         return self._first(max(worth, key=lambda number: (worth[number], -number), default=None))
+
+    def _same_text(self, claimed: set[Cell]) -> int | None:
+        """The best open suspect on the text that this reviewer has just read."""
+        last = self.last_own()
+        record = self.items[self._current.number].record if self._current else last.record if last else None
+        if record is None:
+            return None
+        open_here = [
+            number
+            for number in self._suspects_of.get(record, ())
+            if self.items[number].cell not in claimed and not self._closed(number)
+        ]
+        return min(open_here, key=self._by_value, default=None)
 
     def observed_yield(self, cause: Cause) -> float:
         """Share of wrong labels among a queue's decided cells, the mean of its beta posterior."""

@@ -1,11 +1,13 @@
 """One reviewer at work: what is shown, answered and undone."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ...core.display import safe_repr
 from ...core.errors import AuditError
+from ...data.taxonomy import Policy
 from .. import tool_version
 from ..estimation.outcomes import standing_answers
 from ..sampling.mix import Mix
@@ -97,6 +99,56 @@ class Session:
             )
         )
 
+    def labels_left(self, card: Card) -> tuple[str, ...]:
+        """The policies that the record still violates, by its labels and this reviewer's answers, without the card's own."""
+        labels = dict.fromkeys(card.panes[0].record.labels, True)
+        for answer in standing_answers(self.queue.answers):
+            same = answer.record == card.item.record and answer.reviewer == self.reviewer
+            if same and answer.answer in ("has", "has_not"):
+                labels[answer.policy] = answer.answer == "has"
+        return tuple(policy for policy, holds in labels.items() if holds and policy != card.item.policy)
+
+    def leaves_nothing(self, card: Card, answer: AnswerKind) -> bool:
+        """Whether an answer takes the record's last label: then it counts only once "anything else?" is answered."""
+        removes = answer == "has_not" and card.item.policy in card.panes[0].record.labels
+        return removes and not self.labels_left(card)
+
+    def other_policies(self, card: Card) -> list[Policy]:
+        """The policies that may be added to the card's record, likely ones first: those that the scan lists, then the rest."""
+        listed = [item for item in self.queue.items.values() if item.record == card.item.record]
+        listed.sort(key=lambda item: -item.model_probability)
+        likely = [
+            card.item.other_policy,
+            *(policy for item in listed for policy in (item.policy, item.other_policy)),
+        ]
+        order = dict.fromkeys([*(policy for policy in likely if policy), *self.scan.taxonomy.ids])
+        return [self.cards.policy(policy) for policy in order if policy != card.item.policy]
+
+    def add(self, card: Card, policies: Sequence[str]) -> None:
+        """Write that the card's record violates these policies too.
+
+        :raises AuditError: if one is not in the taxonomy; then nothing is written.
+        """
+        known = {policy.id for policy in self.other_policies(card)}
+        if unknown := [policy for policy in policies if policy not in known]:
+            raise AuditError(
+                f"{safe_repr(unknown[0])} is not a policy that can be added here; choose one of the list"
+            )
+        for policy in dict.fromkeys(policies):
+            self.journal.append(
+                Answer(
+                    reviewer=self.reviewer,
+                    record=card.item.record,
+                    policy=policy,
+                    answer="has",
+                    stage=card.stage,
+                    at=_now(),
+                    milliseconds=0,
+                    tool=self._tool,
+                    shown=card.shown() | {"item": None, "added_at": card.number},
+                )
+            )
+
     def undo(self) -> Card | None:
         """Undo this reviewer's latest answer and return its item; None if there is nothing to undo."""
         self.queue.refresh()
@@ -121,6 +173,7 @@ class Session:
         assignment = self._assignment(last)
         if assignment is None:
             return None
+        self.queue.return_to(assignment)
         card = self.card(assignment)
         self.keep(card)
         return card

@@ -11,13 +11,14 @@ from .marking import Kind
 from .progress import Progress
 
 ANSWER_WORDS: dict[str, str] = {
-    "has": "has it",
-    "has_not": "doesn't have it",
+    "has": "violates",
+    "has_not": "does not violate",
     "cannot_tell": "can't tell",
     "skip": "skipped",
     "comment": "comment",
 }
-KEYS: dict[str, AnswerKind] = {"h": "has", "n": "has_not", "t": "cannot_tell", "s": "skip"}
+# "h" is the key of earlier versions.
+KEYS: dict[str, AnswerKind] = {"v": "has", "h": "has", "n": "has_not", "t": "cannot_tell", "s": "skip"}
 CAUSE_WORDS: dict[str, str] = {
     "wrong_positive": "label that may be wrong",
     "missing_positive": "label that may be missing",
@@ -41,8 +42,8 @@ MARK_WORDS: dict[Kind, str] = {
     "quote": "quoted by an annotator",
 }
 HELP: tuple[tuple[str, str], ...] = (
-    ("h", "has it: the merchant violates the policy"),
-    ("n", "doesn't have it"),
+    ("v", "violates: the merchant violates the policy"),
+    ("n", "does not violate"),
     ("t", "can't tell from this text"),
     ("s", "skip: leave it to somebody else"),
     ("c", "write a comment"),

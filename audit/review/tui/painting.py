@@ -113,8 +113,8 @@ def key_line(*, answered: bool) -> Text:
         [("enter", "next"), ("u", "undo"), ("c", "comment")]
         if answered
         else [
-            ("h", "has it"),
-            ("n", "doesn't have it"),
+            ("v", "violates"),
+            ("n", "does not violate"),
             ("t", "can't tell"),
             ("s", "skip"),
             ("c", "comment"),

@@ -136,7 +136,7 @@ class ReviewApp(App[None]):
     def action_next(self) -> None:
         """Go on to the next item, once this one is answered."""
         if self.card is not None and self.reveal is None:
-            self._say("Answer first: h has it, n doesn't have it, t can't tell, s skip")
+            self._say("Answer first: v violates, n does not violate, t can't tell, s skip")
             return
         self._show_card(self.session.next())
 

@@ -116,6 +116,8 @@ def make_app(registry: SessionRegistry, *, port: int) -> Application:
     app.get("/answered/{number}")(pages.answered)
     app.get("/more")(pages.more)
     app.post("/answer")(pages.answer)
+    app.post("/anything-else")(pages.anything_else)
+    app.post("/add")(pages.add)
     app.post("/comment")(pages.comment)
     app.post("/undo")(pages.undo)
     app.add_exception_handler(MerchantGuardError, pages.explain)
@@ -204,7 +206,13 @@ class Pages:
         card, _ = session.answered(number)
         reveal = session.reveal(card)
         return self._card(
-            session, card, answers=reveal.answers, panes=reveal.panes, reveal=reveal, number=number
+            session,
+            card,
+            answers=reveal.answers,
+            panes=reveal.panes,
+            reveal=reveal,
+            number=number,
+            others=session.other_policies(card),
         )
 
     def _card(self, session: Session, card: Card, *, panes: Any, **values: Any) -> Response:
@@ -240,8 +248,42 @@ class Pages:
         name = self._checked(request, token)
         if answer not in wording.KEYS.values():
             raise AuditError(f"{answer} is not an answer to an item")
+        card = self._registry.current(name)
+        session = self._registry.session(name)
+        if card is not None and card.number == item and session.leaves_nothing(card, answer):
+            return self._page(
+                "anything_else.html.j2", card=card, policies=session.other_policies(card), session=session
+            )
         number = self._registry.answer(name, item, answer)
         return _to("/review" if number is None or answer == "skip" else f"/answered/{number}")
+
+    async def anything_else(
+        self,
+        request: Request,
+        item: Annotated[int, Form()],
+        token: Annotated[str, Form()],
+        policy: Annotated[list[str] | None, Form()] = None,
+    ) -> Response:
+        """Write that the policy doesn't hold, and what the merchant violates instead, if anything."""
+        name = self._checked(request, token)
+        card = self._registry.current(name)
+        if card is not None and card.number == item:
+            # First the additions: an interruption must not leave the record without labels.
+            self._registry.session(name).add(card, policy or [])
+        number = self._registry.answer(name, item, "has_not")
+        return _to("/review" if number is None else f"/answered/{number}")
+
+    async def add(
+        self,
+        request: Request,
+        answered: Annotated[int, Form()],
+        token: Annotated[str, Form()],
+        policy: Annotated[list[str] | None, Form()] = None,
+    ) -> Response:
+        """Write what else the merchant of an answered item violates."""
+        session = self._registry.session(self._checked(request, token))
+        session.add(session.answered(answered)[0], policy or [])
+        return _to("/review")
 
     async def comment(
         self,

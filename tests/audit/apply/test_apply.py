@@ -391,3 +391,32 @@ def test_revert_after_apply_is_the_identity_on_bytes(
         assert (record.text, record.parts) == (old.text, old.parts)
     (back,) = revert_data(folder / "out", folder / "back")
     assert back.read_bytes() == path.read_bytes()
+
+
+def test_the_command_waits_for_a_second_reviewer(
+    taxonomy: Taxonomy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(ROWS, path)
+    audit = _audit(tmp_path / "audit", taxonomy, [path], [_answer("a", "crimson", "has_not")])
+    assert main(["apply", str(audit), "--out", str(tmp_path / "out")]) == 0
+    assert "1 more would change" in capsys.readouterr().err
+    assert (tmp_path / "out/records.jsonl").read_bytes() == path.read_bytes()
+    assert main(["apply", str(audit), "--out", str(tmp_path / "out"), "--min-reviewers", "1"]) == 0
+    assert (tmp_path / "out/records.jsonl").read_bytes() != path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", CHANGES, "notes.txt"])
+def test_edits_of_a_corrected_folder_are_never_written_over(
+    taxonomy: Taxonomy, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(ROWS, path)
+    audit = _audit(tmp_path / "audit", taxonomy, [path], [_answer("a", "crimson", "has_not")])
+    out = tmp_path / "out"
+    apply_audit(audit, out)
+    with open(out / name, "a", encoding="utf-8") as stream:
+        stream.write("mine")
+    with pytest.raises(AuditError, match=rf"{name}: has changed"):
+        apply_audit(audit, out)
+    assert (out / name).read_text(encoding="utf-8").endswith("mine")

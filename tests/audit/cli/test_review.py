@@ -16,7 +16,7 @@ def test_help_shows_keys_and_examples(capsys: pytest.CaptureFixture[str]) -> Non
         main(["review", "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert "h has it, n doesn't have it" in shown
+    assert "v violates, n does not violate" in shown
     assert "--bundle" in shown
 
 

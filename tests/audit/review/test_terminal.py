@@ -136,8 +136,8 @@ def test_adjudication_shows_all_sides(audit: Path) -> None:
     async def steps(app: ReviewApp, pilot: Any) -> None:
         side = _seen(app, "reveal")
         assert (
-            side.index("has it\n· bob")
-            < side.index("doesn't have it\n· cem")
+            side.index("violates\n· bob")
+            < side.index("does not violate\n· cem")
             < side.index("“bob [red]thinks”")
         )
         assert "87.5%" not in side

@@ -132,7 +132,7 @@ def test_the_path_of_a_reviewer(client: TestClient, audit: Path) -> None:
     page = client.get("/review").text
     for answer in ("skip", "skip", "has"):
         page = _answer(client, page, answer)
-    assert "Perhaps meant" in page
+    assert "Possible correct label" in page
     assert "There is nothing left for you" in client.get("/review").text
     kinds = [answer for _, _, answer in _written(audit)]
     assert kinds == ["has", "undo", "comment", "cannot_tell", "skip", "skip", "has"]
@@ -266,7 +266,7 @@ def test_adjudication_shows_all_sides_before_the_answer(audit: Path) -> None:
         page = client.get("/").text
         text = _parsed(page).text
         assert text.index("bob <b>thinks</b>") < text.index("cem <b>thinks</b>")
-        assert "Label in the data" not in text
+        assert "Current label" not in text
         _answer(client, page, "has")
         assert "There are no disputes left" in client.get("/review").text
     assert _written(audit)[-1] == ("eve", "plain", "has")
@@ -325,3 +325,32 @@ def test_a_real_server_answers_on_this_machine_only_and_survives_a_kill(
     server.send_signal(signal.SIGKILL)
     server.wait()
     assert _written(audit) == [("ada", "<b>hostile</b>", "has")]
+
+
+def test_the_last_label_goes_only_after_anything_else(audit: Path, client: TestClient) -> None:
+    page = _begin(client)
+    while "<bdi>one</bdi>" not in page:
+        _answer(client, page, "skip")
+        page = client.get("/review").text
+    number = _item(page)
+    page = _answer(client, page, "has_not")
+    assert "violate anything else?" in page
+    assert ("ada", "one", "has_not") not in _written(audit)
+    data = {"item": number, "token": _token(page), "policy": "walrus"}
+    assert "Current label" in client.post("/anything-else", data=data).text
+    answers = [(each.policy, each.answer) for each in Journal(audit).answers() if each.record == "one"]
+    assert answers == [("walrus", "has"), ("crimson", "has_not")]
+
+
+def test_nothing_else_counts_too_and_unknown_policies_do_not(audit: Path, client: TestClient) -> None:
+    page = _begin(client)
+    while "<bdi>one</bdi>" not in page:
+        _answer(client, page, "skip")
+        page = client.get("/review").text
+    number = _item(page)
+    page = _answer(client, page, "has_not")
+    data = {"item": number, "token": _token(page)}
+    assert client.post("/anything-else", data=data | {"policy": "nonsense"}).status_code == 409
+    assert ("ada", "one", "has_not") not in _written(audit)
+    client.post("/anything-else", data=data)
+    assert [each for each in _written(audit) if each[1] == "one"] == [("ada", "one", "has_not")]

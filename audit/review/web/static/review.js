@@ -24,3 +24,11 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-opens]");
   if (opener) document.getElementById(opener.dataset.opens).showModal();
 });
+
+// The search field above a list of policies hides those that do not contain what is typed.
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("[data-filters]")) return;
+  const words = event.target.value.trim().toLowerCase();
+  for (const row of event.target.parentElement.querySelectorAll(".policies li"))
+    row.hidden = !row.textContent.toLowerCase().includes(words);
+});
