@@ -72,7 +72,7 @@ def export_bundle(
             cascade=write_cascade(run, merged, bundle, data),
         )
         write_text(folder / CARD, model_card(document))
-        write_golden(document.bundle(folder), folder)
+        write_golden(replace(document, files=file_hashes(folder)).bundle(folder), folder)
         # The hashes come last: the gates and the cascade have written further files, and so has the card.
         write_json(folder / DOCUMENT, replace(document, files=file_hashes(folder)).to_json())
         read_bundle(folder)
