@@ -33,7 +33,15 @@ def bundle(run: LoadedRun, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def test_a_bundle_holds_all_that_scoring_needs(bundle: Bundle) -> None:
     names = {path.name for path in bundle.path.iterdir()}
-    assert names == {"bundle.json", "model.onnx", "model.fused.onnx", "tokenizer.json", "README.md"}
+    expected = {
+        "bundle.json",
+        "golden.jsonl",
+        "model.onnx",
+        "model.fused.onnx",
+        "tokenizer.json",
+        "README.md",
+    }
+    assert names == expected
     assert set(bundle.files) == names - {"bundle.json"}
     assert (bundle.name, bundle.version, bundle.label) == ("tiny", "1", "tiny@1")
     assert bundle.digest == bundle.document["digest"]
