@@ -18,7 +18,8 @@ class _Part(BaseModel):
 
 
 class _PolicyEntry(_Part):
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+    # A user's own codes, such as HR-01, are ids; separators of lists and what a shell or a path would read are not.
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     title: _Text
     severity: Literal["prohibited", "restricted"]
     covers: _Text
@@ -34,7 +35,7 @@ class _File(_Part):
 _WANTED = {
     "string_type": "text (quote it)",
     "string_too_short": "text",
-    "string_pattern_mismatch": "an id of small letters, digits and _, a letter first",
+    "string_pattern_mismatch": "an id of at most 64 ASCII letters, digits, _, - and ., such as HR-01",
     "literal_error": "prohibited or restricted",
     "int_type": "a whole number from 1 up",
     "greater_than_equal": "a whole number from 1 up",
@@ -95,13 +96,14 @@ def _repeated_keys(node: Any, *, seen: set[int]) -> Iterator[str]:
 
 
 def _repeated_ids(value: Any) -> Iterator[str]:
-    """Yield a fault for each policy whose id an earlier one has."""
+    """Yield a fault for each policy whose id an earlier one has; columns of tables differ by more than case."""
     policies = value.get("policies") if isinstance(value, Mapping) else None
     first: dict[str, int] = {}
     for number, entry in enumerate(policies if isinstance(policies, list) else [], start=1):
         name = entry.get("id") if isinstance(entry, Mapping) else None
-        if isinstance(name, str) and first.setdefault(name, number) != number:
-            yield f"policies[{number}].id: {safe_repr(name)} is already the id of policies[{first[name]}]"
+        if isinstance(name, str) and first.setdefault(name.casefold(), number) != number:
+            other = first[name.casefold()]
+            yield f"policies[{number}].id: {safe_repr(name)} is already the id of policies[{other}]"
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -55,8 +55,9 @@ class RowTooLong(Exception):
 class _Feed:
     """Lines for `csv.reader`: those of the row at hand are kept, so that they can be read again."""
 
-    def __init__(self, lines: Iterable[tuple[bytes, bool]], limit: int) -> None:
+    def __init__(self, lines: Iterable[tuple[bytes, bool]], limit: int, delimiter: bytes) -> None:
         self._lines = iter(lines)
+        self._delimiter = delimiter
         self._again: deque[tuple[bytes, bool]] = deque()
         self._limit = limit
         self._size = 0
@@ -98,12 +99,12 @@ class _Feed:
         count = rows = 0
         for count, line in enumerate(self._ahead(), start=1):
             if line.count(b'"') % 2:
-                if not _opens(line) and not rows == count - 1 >= _TELLING_LINES:
+                if not _opens(line, self._delimiter) and not rows == count - 1 >= _TELLING_LINES:
                     self.taken += [self._again.popleft() for _ in range(count)]
                     self._number += count
                     return
                 break
-            rows += line.count(b",") == width - 1 or b'"' in line
+            rows += line.count(self._delimiter) == width - 1 or b'"' in line
         self._clear_until = self._number + count
 
     def _ahead(self) -> Iterator[bytes]:
@@ -116,20 +117,20 @@ class _Feed:
             yield self._again[position][0]
 
 
-def _opens(line: bytes) -> bool:
+def _opens(line: bytes, delimiter: bytes) -> bool:
     """Whether the last quote of a line stands at the start of a cell."""
     before = line[: line.rindex(b'"')].rstrip(b'"')
-    return not before or before.endswith(b",")
+    return not before or before.endswith(delimiter)
 
 
-def split_rows(lines: Iterable[tuple[bytes, bool]], *, limit: int) -> Iterator[CsvRow]:
+def split_rows(lines: Iterable[tuple[bytes, bool]], *, limit: int, delimiter: str = ",") -> Iterator[CsvRow]:
     """Yield the rows, blank ones with no cells included; a broken one has one line, or all that may lie in its text.
 
     :param lines: each line with its end, and whether it is whole.
     :param limit: bytes of a row; beyond, it counts as broken.
     """
-    feed = _Feed(lines, limit)
-    reader = csv.reader(feed, strict=True)
+    feed = _Feed(lines, limit, delimiter.encode())
+    reader = csv.reader(feed, strict=True, delimiter=delimiter)
     width = 0
     while True:
         feed.next_row()
@@ -143,7 +144,7 @@ def split_rows(lines: Iterable[tuple[bytes, bool]], *, limit: int) -> Iterator[C
             feed.give_back()
             feed.take_rest_of_cell(width)
             yield CsvRow(tuple(line for line, _ in feed.taken), None, reason)
-            reader = csv.reader(feed, strict=True)
+            reader = csv.reader(feed, strict=True, delimiter=delimiter)
         else:
             width = width or len(cells)
             yield CsvRow(tuple(line for line, _ in feed.taken), cells)

@@ -13,6 +13,7 @@ from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.files import atomic_path, sha256_file
 from ..taxonomy import Taxonomy
+from .mapping import ColumnMapping, mapped_rows
 from .record import Record, record_from
 from .rows import RawRow, check_path, jsonl_rows, open_rows
 from .warc import Outcomes, is_warc
@@ -59,13 +60,19 @@ class RecordSet:
 
 
 def read_records(
-    paths: Sequence[Path], taxonomy: Taxonomy | None, *, strict: bool = False, rejects: Path | None = None
+    paths: Sequence[Path],
+    taxonomy: Taxonomy | None,
+    *,
+    strict: bool = False,
+    rejects: Path | None = None,
+    mapping: ColumnMapping | None = None,
 ) -> RecordSet:
     """Read whole files into memory.
 
     :param strict: stop at the first bad row instead of going on without it.
     :param rejects: a JSONL file that gets file, row, reason and raw row of each bad row; it is written
         even if there is none, so that it always describes the last reading.
+    :param mapping: other names for the columns of tables and lines of JSON.
     :raises RecordError: if a file cannot be used, or, when strict, at the first bad row.
     """
     result = RecordSet()
@@ -77,7 +84,7 @@ def read_records(
             result.faults.append(fault)
             keep(fault, raw)
 
-        result.records.extend(iter_records(paths, taxonomy, on_fault=on_fault))
+        result.records.extend(iter_records(paths, taxonomy, on_fault=on_fault, mapping=mapping))
     result.files = {str(path): sha256_file(path) for path in paths}
     return result
 
@@ -89,6 +96,7 @@ def iter_records(
     on_fault: OnFault,
     unique_ids: bool = True,
     outcomes: Outcomes | None = None,
+    mapping: ColumnMapping | None = None,
 ) -> Iterator[Record]:
     """Yield the good records of the files in order; memory grows by 16 bytes of hash for each id.
 
@@ -96,6 +104,7 @@ def iter_records(
 
     :param unique_ids: a row whose id an earlier one had is bad; False: it is as good as any.
     :param outcomes: counts what became of each record of WARC files.
+    :param mapping: other names for the columns of tables and lines of JSON.
     :raises RecordError: at once if a file is missing, empty, of an unknown kind or given twice; while
         reading if one is damaged.
     """
@@ -109,7 +118,8 @@ def iter_records(
         first_names[resolved] = path
     seen = set[bytes]() if unique_ids else None
     counted = Outcomes() if outcomes is None else outcomes
-    return _iter_files(list(first_names.values()), taxonomy, on_fault=on_fault, seen=seen, outcomes=counted)
+    files = list(first_names.values())
+    return _iter_files(files, taxonomy, on_fault=on_fault, seen=seen, outcomes=counted, mapping=mapping)
 
 
 def iter_stream(
@@ -151,6 +161,7 @@ def _iter_files(
     on_fault: OnFault,
     seen: set[bytes] | None,
     outcomes: Outcomes,
+    mapping: ColumnMapping | None,
 ) -> Iterator[Record]:
     for crawl, group in groupby(paths, key=is_warc):
         if crawl:
@@ -158,7 +169,8 @@ def _iter_files(
             yield from _good_records("crawl", rows, taxonomy, on_fault=on_fault, seen=seen)
             continue
         for path in group:
-            yield from _good_records(str(path), open_rows(path), taxonomy, on_fault=on_fault, seen=seen)
+            rows = open_rows(path) if mapping is None else mapped_rows(path, mapping)
+            yield from _good_records(str(path), rows, taxonomy, on_fault=on_fault, seen=seen)
 
 
 def _crawl_rows(paths: Sequence[Path], outcomes: Outcomes, on_fault: OnFault) -> Iterator[RawRow]:

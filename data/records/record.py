@@ -11,6 +11,7 @@ from ...core.display import safe_repr
 from ...core.errors import RecordError
 from ...core.labels import LabelMatrix
 from ..cleaning.page_text import PageText
+from ..domains import registered_domain
 from ..taxonomy import Taxonomy
 from .schema import ALL_OTHERS, from_json_text, policy_ids, read_evidence, read_text, read_timestamp, wrong
 
@@ -134,7 +135,7 @@ def record_from(row: Mapping[str, Any], taxonomy: Taxonomy | None) -> Record:
         id=record_id,
         text=text,
         parts=parts,
-        domain=read_text(given, "domain"),
+        domain=_domain(read_text(given, "domain")),
         country=read_text(given, "country"),
         collected_at=read_timestamp(given, "collected_at"),
         labels=labels,
@@ -213,6 +214,17 @@ def _id(given: Mapping[str, Any]) -> str:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise RecordError(f"id: {safe_repr(value)} holds a control character or half a surrogate pair")
     return value
+
+
+def _domain(given: str | None) -> str | None:
+    """A domain as given; of a URL its registered domain, so that two pages of a site are one merchant.
+
+    :raises MissingExtraError: if it is a URL and publicsuffixlist is not installed.
+    """
+    if given is None or not ("/" in given or ":" in given):
+        return given
+    found = registered_domain(given)
+    return found if found is not None and "." in found else given
 
 
 def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:

@@ -3,8 +3,9 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,10 +75,24 @@ def check_path(path: Path) -> str:
     return suffix
 
 
-def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
+OnColumns = Callable[[list[str]], None]
+"""Is given the column names of a table before its first row."""
+
+
+def open_rows(
+    path: Path,
+    *,
+    body: bool = True,
+    on_columns: OnColumns | None = None,
+    delimiter: str = ",",
+    labels: str = "labels",
+) -> Iterator[RawRow]:
     """Yield the rows of a data file; a row that cannot be read comes with the reason.
 
     :param body: False: the rows are not records but refer to them, and need only an id.
+    :param on_columns: takes the place of the check that a table has the columns of a record.
+    :param delimiter: between the cells of CSV.
+    :param labels: the column of CSV whose empty cells are empty lists.
     :raises RecordError: if the file as a whole cannot be used: damaged, truncated, without rows or without
         the columns that a record needs; or a crawl, whose files are read together by `warc_sites`.
     """
@@ -85,8 +100,15 @@ def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
     if suffix in READ_ONLY_SUFFIXES:
         raise RecordError(f"{path}: a crawl has no rows to refer to; give one of {', '.join(SUFFIXES)}")
     empty = True
+
+    def check(columns: list[str]) -> None:
+        _check_columns(columns, name=str(path), body=body)
+
+    checked = on_columns or check
+    csv = partial(csv_rows, on_columns=checked, delimiter=delimiter, labels=labels)
+    table = suffix == ".parquet"
     try:
-        for row in _parquet_rows(path, body) if suffix == ".parquet" else _stream_rows(path, suffix, body):
+        for row in _parquet_rows(path, checked) if table else _stream_rows(path, suffix, csv):
             empty = False
             yield row
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -97,10 +119,10 @@ def open_rows(path: Path, *, body: bool = True) -> Iterator[RawRow]:
         raise RecordError(f"{path}: holds no rows; give a file with at least one record")
 
 
-def _stream_rows(path: Path, suffix: str, body: bool) -> Iterator[RawRow]:
+def _stream_rows(path: Path, suffix: str, csv: Callable[..., Iterator[RawRow]]) -> Iterator[RawRow]:
     with gzip.open(path, "rb") if suffix.endswith(".gz") else open(path, "rb") as stream:
         if suffix.startswith(".csv"):
-            yield from csv_rows(stream, name=str(path), body=body)
+            yield from csv(stream, name=str(path))
         else:
             yield from jsonl_rows(stream, name=str(path))
 
@@ -150,7 +172,14 @@ def _lines(stream: BinaryIO | gzip.GzipFile, *, name: str) -> Iterator[tuple[byt
         yield line, whole
 
 
-def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) -> Iterator[RawRow]:
+def csv_rows(
+    stream: BinaryIO | gzip.GzipFile,
+    *,
+    name: str,
+    on_columns: OnColumns,
+    delimiter: str = ",",
+    labels: str = "labels",
+) -> Iterator[RawRow]:
     """Yield the rows of comma-separated text with a header; an empty cell is an absent field.
 
     An empty cell of `labels` is an empty list, since a table has no other way to write one: mark an
@@ -158,21 +187,22 @@ def csv_rows(stream: BinaryIO | gzip.GzipFile, *, name: str, body: bool = True) 
     the start of a cell is removed, since `write_records` puts it there. A quote that is never closed costs
     its row, not those after it: see `csv_split`.
 
-    :raises RecordError: if there is no header with an id and, with `body`, a text.
+    :raises RecordError: whatever `on_columns` raises.
     """
     header: list[str] | None = None
-    for number, row in enumerate(split_rows(_lines(stream, name=name), limit=MAX_LINE_BYTES), start=1):
+    rows = split_rows(_lines(stream, name=name), limit=MAX_LINE_BYTES, delimiter=delimiter)
+    for number, row in enumerate(rows, start=1):
         raw = b"".join(row.lines)[:_RAW_BYTES].decode("utf-8", errors="surrogateescape")
         if row.cells is None:
             yield RawRow(number, None, _escaped(raw), row.reason)
         elif header is None:
             header = [cell.strip() for cell in row.cells]
-            _check_columns(header, name=name, body=body)
+            on_columns(header)
         elif row.cells:
-            yield _csv_row(number, row.cells, header=header, raw=raw)
+            yield _csv_row(number, row.cells, header=header, raw=raw, labels=labels)
 
 
-def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str) -> RawRow:
+def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str, labels: str) -> RawRow:
     if len(cells) != len(header):
         return RawRow(number, None, raw, f"{len(cells)} cells, but the header has {len(header)}")
     if not _encodes(cells):
@@ -182,7 +212,7 @@ def _csv_row(number: int, cells: list[str], *, header: list[str], raw: str) -> R
     fields = {
         column: _without_apostrophe(cell)
         for column, cell in zip(header, cells, strict=True)
-        if column and (cell or column == "labels")
+        if column and (cell or column == labels)
     }
     return RawRow(number, fields, raw)
 
@@ -214,15 +244,18 @@ def _check_columns(columns: list[str], *, name: str, body: bool) -> None:
         if not any(column in candidates for column in columns):
             hint = " (is it comma-separated?)" if len(columns) == 1 else ""
             some = "has no column" if len(candidates) == 1 else "has none of the columns"
-            raise RecordError(f"{name}: {some} {needed}{hint}; it has {listed}: rename or add one")
+            raise RecordError(
+                f"{name}: {some} {needed}{hint}; it has {listed}: rename or add one, or let `merchantguard check FILE "
+                f"--map {candidates[0]}=COLUMN --to records.jsonl` do it"
+            )
 
 
-def _parquet_rows(path: Path, body: bool) -> Iterator[RawRow]:
+def _parquet_rows(path: Path, on_columns: OnColumns) -> Iterator[RawRow]:
     parquet = require("pyarrow.parquet", "cli")
     arrow = require("pyarrow", "cli")
     try:
         with parquet.ParquetFile(path) as file:
-            _check_columns(list(file.schema_arrow.names), name=str(path), body=body)
+            on_columns(list(file.schema_arrow.names))
             number = 1
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
                 yield from _batch_rows(batch, first=number)

@@ -60,11 +60,11 @@ def policy_ids(given: Mapping[str, Any], field: str, taxonomy: Taxonomy | None) 
     :raises RecordError: if it is not a list, an id is repeated, or the taxonomy does not have it.
     """
     value = given.get(field, [])
-    if isinstance(value, str):  # a cell of a table: "a;b", "a|b" or a list
+    if isinstance(value, str):  # a cell of a table: "a;b", "a,b", "a|b" or a list
         if value.lstrip().startswith("["):
             value = _list_in_cell(field, value)
         else:
-            value = [item.strip() for item in value.replace("|", ";").split(";") if item.strip()]
+            value = [item.strip() for item in re.split("[;,|]", value) if item.strip()]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise wrong(field, value, "a list of policy ids")
     seen: set[str] = set()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from merchantguard.core.errors import TaxonomyError
 from merchantguard.data.taxonomy import Policy, Taxonomy, load_taxonomy
@@ -70,7 +71,7 @@ policies:
         "version: 'one' is not a whole number from 1 up",
         "colour: unknown key; the keys are version, policies",
         "policies[1].note: unknown key; the keys are id, title, severity, covers, not",
-        "policies[1].id: 'Tea House' is not an id of small letters",
+        "policies[1].id: 'Tea House' is not an id of at most 64 ASCII letters",
         "policies[1].title: is empty",
         "policies[1].severity: 'bad' is not prohibited or restricted",
         "policies[2].covers: False is not text (quote it)",
@@ -107,7 +108,9 @@ def test_unusable_files(tmp_path, content, expected):
     assert expected in _faults(tmp_path, content)
 
 
-@pytest.mark.parametrize("policy_id", ["", "Tea", "1tea", "tea-house", "tea\\n", "té", "tea house"])
+@pytest.mark.parametrize(
+    "policy_id", ["", "-tea", "tea;house", "tea,house", "tea\\n", "té", "tea house", "*", "t" * 65]
+)
 def test_bad_ids_are_refused(tmp_path, policy_id):
     assert "policies[1].id" in _faults(tmp_path, GOOD.replace("id: tea", f'id: "{policy_id}"'))
 
@@ -144,3 +147,20 @@ def test_missing_file_and_folder(tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(TaxonomyError, match="cannot be read"):
             load_taxonomy(path)
+
+
+@pytest.mark.parametrize("policy_id", ["HR-01", "1.2", "tea_house", "T"])
+def test_own_codes_are_ids(tmp_path, policy_id):
+    path = tmp_path / "policies.yaml"
+    entry = {"id": policy_id, "title": "Tea", "severity": "prohibited", "covers": "tea", "not": "coffee"}
+    path.write_text(yaml.safe_dump({"version": 1, "policies": [entry]}))
+    assert load_taxonomy(path).ids == (policy_id,)
+
+
+def test_ids_that_differ_in_case_alone_are_refused(tmp_path):
+    entries = [
+        {"id": name, "title": "Tea", "severity": "prohibited", "covers": "tea", "not": "coffee"}
+        for name in ("HR-1", "hr-1")
+    ]
+    found = _faults(tmp_path, yaml.safe_dump({"version": 1, "policies": entries}))
+    assert "policies[2].id: 'hr-1' is already the id of policies[1]" in found
