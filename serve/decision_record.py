@@ -127,15 +127,13 @@ class DecisionRecord:
             policy: (read.inner(f"thresholds.{policy}", pair).number("review"), _block(read, policy, pair))
             for policy, pair in read.mapping("thresholds").items()
         }
+        values: dict[str, Any] = {name: read.text(name) for name in _TEXTS}
+        values |= {name: read.text_or_none(name) for name in _OPTIONAL_TEXTS}
+        values |= {name: read.number_or_none(name) for name in _OPTIONAL_NUMBERS}
+        values |= {name: read.numbers(name) for name in ("probabilities", "selection")}
+        values |= {name: read.texts(name) for name in ("warnings", "selected")}
         return cls(
-            **{name: read.text(name) for name in _TEXTS},
-            **{name: read.text_or_none(name) for name in _OPTIONAL_TEXTS},
-            **{
-                name: read.number_or_none(name)
-                for name in ("any_violation", "queue_seconds", "model_seconds")
-            },
-            **{name: read.numbers(name) for name in ("probabilities", "selection")},
-            **{name: read.texts(name) for name in ("warnings", "selected")},
+            **values,
             text_length=read.integer("text_length"),
             windows=read.integer("windows"),
             truncated=read.boolean("truncated"),
@@ -149,6 +147,7 @@ class DecisionRecord:
 _TEXTS = (
     "decision_id", "time", "bundle", "bundle_version", "bundle_digest", "variant", "cleaning_version", "text_hmac",
 )  # fmt: skip
+_OPTIONAL_NUMBERS = ("any_violation", "queue_seconds", "model_seconds")
 _OPTIONAL_TEXTS = ("request_id", "merchant_id", "record_id", "action", "rule", "rule_version", "text")
 
 

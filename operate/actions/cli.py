@@ -92,9 +92,9 @@ def _print_trial(trial: Trial) -> None:
     print("\nrules that decided")
     for rule, count in trial.rules.most_common():
         print(f"  {count:>10,}  {visible_line(rule)}")
-    for (before, after), count in trial.changes.most_common():
-        print(f"\n{before} -> {after}: {count:,}")
-        for each in trial.examples[before, after]:
+    for change, count in trial.changes.most_common():
+        print(f"\n{' -> '.join(change)}: {count:,}")
+        for each in trial.examples[change]:
             found = (
                 ", ".join(f"{f.policy} {f.probability:.2f}" for f in each.decision.findings) or "no finding"
             )

@@ -53,6 +53,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         (504, "deadline", "the deadline passed"),
     )
 }
+_SWAP_ERRORS: dict[int | str, dict[str, Any]] = {
+    **{status: _ERRORS[status] for status in (401, 413, 422)},
+    403: {"description": "no admin key"},
+    409: {"description": "the bundle is refused"},
+}
 Deadline = Annotated[
     int | None,
     Header(
@@ -328,8 +333,7 @@ def _add_model(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/model",
         response_model=ModelOut,
-        responses={key: _ERRORS[key] for key in (401, 413, 422)}
-        | {409: {"description": "the bundle is refused"}, 403: {"description": "no admin key"}},
+        responses=_SWAP_ERRORS,
         tags=["model"],
     )
     async def exchange(body: Annotated[SwapIn | None, Body()] = None) -> Any:
