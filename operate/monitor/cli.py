@@ -3,17 +3,19 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.display import visible_line
 from ...core.errors import SettingsError
 from ...core.files import atomic_path, write_json, write_text
+from ...serve.bundle_reader import read_bundle
 from ...serve.decision_record import DecisionEvent, DecisionRecord
 from ..log import histories, read_log
 from .champion import Disagreement, Duel, Rollout, disagreements, duel
 from .eprocess import Noise
 from .figures import Figures, Settings, figures
-from .ledger import ledger, majority
+from .ledger import Entry, ledger, majority
 from .page import write_monitor_page
 from .sample import daily_counts, parse_budget, plan_probabilities, write_plan
 from .watch import prometheus_text
@@ -72,6 +74,9 @@ def _add_claims(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--missed-error", type=float, default=0.0, help="and of calling a wrong block right")
     parser.add_argument("--due-days", type=float, default=7.0, help="audits without answer are then overdue")
+    parser.add_argument(
+        "--bundle", type=Path, help="the bundle in force: label shift starts from its stated share"
+    )
     parser.add_argument("--now", metavar="TIME", help="look at it as of this time (default: the last entry)")
 
 
@@ -84,8 +89,24 @@ def main(args: argparse.Namespace) -> int:
 def _figures(args: argparse.Namespace) -> Figures:
     if not 0 < args.target < 1 or not 0 < args.alpha < 1:
         raise SettingsError(f"--target {args.target} and --alpha {args.alpha} must be between 0 and 1")
-    settings = Settings(args.target, args.alpha, Noise(args.false_error, args.missed_error))
-    return figures(ledger(histories(args.log), now=args.now, due_days=args.due_days), settings)
+    noise = Noise(args.false_error, args.missed_error)
+    entries = ledger(histories(args.log), now=args.now, due_days=args.due_days)
+    return figures(entries, Settings(args.target, args.alpha, noise, _prevalence(args.bundle, entries)))
+
+
+def _prevalence(folder: Path | None, entries: Sequence[Entry]) -> float | None:
+    """The share that the bundle in force states its probabilities for.
+
+    :raises SettingsError: if it is not the bundle that decided last.
+    """
+    if folder is None or not entries:
+        return None
+    bundle = read_bundle(folder)
+    if bundle.digest != entries[-1].record.bundle_digest:
+        raise SettingsError(
+            f"{folder}: bundle {bundle.name} {bundle.version} did not make the log's last decision; name the bundle in force"
+        )
+    return bundle.prevalence.stated if bundle.prevalence is not None else None
 
 
 def _sample(args: argparse.Namespace) -> int:

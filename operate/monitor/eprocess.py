@@ -111,9 +111,12 @@ class PrecisionEvidence:
         return int(reached[0]) + 1 if reached.size else None
 
     def wealth(self, kind: str) -> float:
-        """The largest wealth so far, for `e_bh`; finite, at most e to the power of 600."""
+        """The wealth now, for `e_bh`; finite, at most e to the power of 600.
+
+        Not the largest so far, whose mean is not bounded: that one may only be held against a fixed limit (`first`).
+        """
         log_wealth = getattr(self, kind)
-        return float(np.exp(min(log_wealth.max(), 600.0))) if log_wealth.size else 1.0
+        return float(np.exp(min(log_wealth[-1], 600.0))) if log_wealth.size else 1.0
 
 
 def precision_evidence(
@@ -158,8 +161,22 @@ def confidence_sequence(right: int, wrong: int, alpha: float = 0.05) -> tuple[fl
     return low, high
 
 
+def proven(evidence: Mapping[str, PrecisionEvidence], kind: str, alpha: float) -> set[str]:
+    """The policies whose claim ("certificate" or "alarm") is proven now.
+
+    Those whose wealth ever passed K / alpha, which stays (Ville, Bonferroni), and those that e-BH rejects by the wealth now. If
+    no claim holds, the chance that any is ever named is at most alpha: either way the mean wealth of the K processes, an
+    e-process itself, has passed 1 / alpha. Of what e-BH alone names, at most a share of alpha is expected to be false.
+    """
+    stays = {name for name, each in evidence.items() if each.first(kind, alpha / len(evidence)) is not None}
+    return stays | set(e_bh({name: each.wealth(kind) for name, each in evidence.items()}, alpha))
+
+
 def e_bh(wealth: Mapping[str, float], alpha: float) -> tuple[str, ...]:
-    """The hypotheses that e-Benjamini-Hochberg rejects: a false discovery rate of at most alpha under any dependence."""
+    """The hypotheses that e-Benjamini-Hochberg rejects: a false discovery rate of at most alpha under any dependence.
+
+    :param wealth: e-values, such as the wealth of e-processes at the time of looking.
+    """
     ranked = sorted(wealth, key=lambda name: -wealth[name])
     kept = [
         k for k in range(1, len(ranked) + 1) if wealth[ranked[k - 1]] >= len(ranked) / (k * alpha)
@@ -212,3 +229,22 @@ def _end(values: Floats, side: int, alpha: float) -> float:
         else:
             outer = middle
     return outer
+
+
+def calibration_wealth(probabilities: Floats, labels: NDArray[np.bool_]) -> float:
+    """Wealth after all audits (1 before the first) against "each label holds with its stated probability".
+
+    The coin depends on the decision alone, so that among the audited the stated probabilities are right if they are right at
+    all, without weights. Bets that the logits are off by 0.7 or 1.5 either way, or too extreme or too cautious, in equal parts.
+    """
+    p = np.clip(np.asarray(probabilities, float), 1e-6, 1 - 1e-6)
+    y = np.asarray(labels, bool)
+    logit = np.log(p) - np.log1p(-p)
+    bets = [logit + shift for shift in (-1.5, -0.7, 0.7, 1.5)] + [logit * slope for slope in (0.6, 1.6)]
+    log_wealth = []
+    for bet in bets:
+        q = 1 / (1 + np.exp(-np.clip(bet, -30, 30)))
+        steps = np.where(y, np.log(q / p), np.log1p(-q) - np.log1p(-p))
+        log_wealth.append(float(steps.sum()))
+    mixed = float(np.logaddexp.reduce(log_wealth)) - np.log(len(bets))
+    return float(np.exp(min(mixed, 600.0)))

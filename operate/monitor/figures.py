@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .early_warnings import Drift, Expected, drift, expected_figures, label_shift
 from .eprocess import (
     NO_NOISE,
     Noise,
     PrecisionEvidence,
+    calibration_wealth,
     confidence_sequence,
     e_bh,
     precision_evidence,
+    proven,
 )  # fmt: skip
 from .estimates import (
     Estimate,
@@ -29,11 +30,13 @@ from .estimates import (
     stratified_bounds,
     stratified_recall,
 )  # fmt: skip
-from .ledger import Entry, audited_blocks, stratum_number
+from .ledger import Entry, audited_blocks, evidence_of, stratum_number
+from .log_warnings import Warnings, log_warnings, queue_yield
 
 Floats = NDArray[np.float64]
 
 ALL = "all blocks"
+ALL_DECISIONS = "any policy"
 _POINTS = 200
 _MOST_MISSING = 0.1
 
@@ -44,11 +47,13 @@ class Settings:
 
     :param target: precision that a block must have.
     :param alpha: error of certificates and alarms, each, over all policies.
+    :param prevalence: share of violating merchants that the bundle's probabilities are stated for; None: no label shift.
     """
 
     target: float = 0.95
     alpha: float = 0.05
     noise: Noise = NO_NOISE
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,10 @@ class Point:
 class Precision:
     """The precision of blocks under one process.
 
+    :param unknown: audits without a label for this; `overdue` of them were never answered and count as errors for the certificate.
     :param certified: whether "at least the target" is proven; not while an alarm holds.
-    :param alarm: whether "below the target" is proven; `alarm_time` is the decision whose audit was enough.
+    :param alarm: whether "below the target" is proven; `alarm_at` is the audit whose evidence was enough
+        at the policy's own share of alpha (None where only e-BH over all policies names it), `alarm_time` its decision.
     """
 
     scope: str
@@ -75,6 +82,7 @@ class Precision:
     audits: int
     right: int
     unknown: int
+    overdue: int
     low: float
     high: float
     certified: bool
@@ -93,15 +101,6 @@ class Figure:
     policy: str
     estimate: Estimate | None
     refused: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Warnings:
-    """What needs no labels: of each policy, and of what comes in."""
-
-    expected: dict[str, Expected]
-    shift: dict[str, tuple[float, float]]
-    drifts: tuple[Drift, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ def figures(entries: Sequence[Entry], settings: Settings | None = None) -> Figur
         tuple(precision),
         tuple(_estimates(current, settings)),
         tuple(_calibration(current, settings)),
-        _warnings(entries, current),
+        log_warnings(entries, current, settings.prevalence),
         queue_yield(entries),
     )
 
@@ -169,22 +168,21 @@ def figures(entries: Sequence[Entry], settings: Settings | None = None) -> Figur
 
 
 def _precision(entries: Sequence[Entry], process: str, settings: Settings) -> list[Precision]:
-    """Of all blocks together, and of each policy that blocks; policies share alpha by e-BH."""
+    """Of all blocks together, at alpha, and of each policy that blocks: these share another alpha (`proven`)."""
     policies = sorted({policy for entry in entries for policy in entry.blocks})
     audits = {scope: audited_blocks(entries, scope) for scope in (None, *policies)}
     evidence = {
-        scope: precision_evidence([right for _, right in found], settings.target, settings.noise)
+        scope: precision_evidence(evidence_of(found), settings.target, settings.noise)
         for scope, found in audits.items()
     }
-    chosen = {
-        kind: set(e_bh({policy: evidence[policy].wealth(kind) for policy in policies}, settings.alpha))
-        for kind in ("certificate", "alarm")
-    }
+    parts = {policy: evidence[policy] for policy in policies}
+    chosen = {kind: proven(parts, kind, settings.alpha) for kind in ("certificate", "alarm")}
     for kind, names in chosen.items():
         if evidence[None].first(kind, settings.alpha) is not None:
             names.add(ALL)
+    levels = {None: settings.alpha} | dict.fromkeys(policies, settings.alpha / max(len(policies), 1))
     return [
-        _series(scope or ALL, process, audits[scope], evidence[scope], chosen, settings)
+        _series(scope or ALL, process, audits[scope], evidence[scope], chosen, levels[scope], settings)
         for scope in (None, *policies)
     ]
 
@@ -195,12 +193,14 @@ def _series(
     found: Sequence[tuple[Entry, bool | None]],
     evidence: PrecisionEvidence,
     chosen: dict[str, set[str]],
+    level: float,
     settings: Settings,
 ) -> Precision:
     known = [(entry, right) for entry, right in found if right is not None]
+    counted = [entry for entry, right in found if right is not None or entry.overdue]
     total = sum(bool(right) for _, right in known)
     low, high = confidence_sequence(total, len(known) - total, settings.alpha)
-    alarm_at = evidence.first("alarm", settings.alpha)
+    alarm_at = evidence.first("alarm", level)
     alarm = scope in chosen["alarm"]
     return Precision(
         scope=scope,
@@ -208,13 +208,14 @@ def _series(
         audits=len(found),
         right=total,
         unknown=len(found) - len(known),
+        overdue=sum(entry.overdue for entry, _ in found),
         low=low,
         high=high,
         certified=scope in chosen["certificate"] and not alarm,
-        certified_at=evidence.first("certificate", settings.alpha),
+        certified_at=evidence.first("certificate", level),
         alarm=alarm,
         alarm_at=alarm_at,
-        alarm_time=found[alarm_at - 1][0].record.time if alarm and alarm_at else None,
+        alarm_time=counted[alarm_at - 1].record.time if alarm and alarm_at else None,
         points=_points(known, settings.alpha),
     )
 
@@ -244,33 +245,44 @@ def _due(entries: Sequence[Entry]) -> list[Entry]:
 def _estimates(current: Sequence[Entry], settings: Settings) -> list[Figure]:
     entries = _due(current)
     policies = sorted({policy for entry in entries for policy in entry.record.thresholds})
-    try:
-        sample = _sample(entries)
-    except NoSupport as error:
-        return [Figure(name, ALL, None, str(error)) for name in ("prevalence", "recall")]
     some = np.array([entry.record.any_violation or 0.0 for entry in entries])
-    truth = np.array([any(entry.labels.values()) for entry in entries])
     flagged = np.array([entry.record.decision != "clear" for entry in entries])
-    result = _figures(ALL, sample, truth, some, flagged, settings)
+    result = _scope(entries, None, some, flagged, settings)
     for policy in policies:
-        truth = np.array([entry.labels.get(policy, False) for entry in entries])
         chances = np.array([entry.record.probabilities.get(policy, 0.0) for entry in entries])
         flagged = np.array([any(f.policy == policy for f in entry.record.findings) for entry in entries])
-        result += _figures(policy, sample, truth, chances, flagged, settings)
+        result += _scope(entries, policy, chances, flagged, settings)
     return result
 
 
-def _sample(entries: Sequence[Entry]) -> Sample:
-    """:raises NoSupport: if more than a tenth of the audits have no answer."""
-    audited = [entry for entry in entries if entry.audited]
-    missing = sum(not entry.labels for entry in audited)
-    if audited and missing > _MOST_MISSING * len(audited):
+def _scope(
+    entries: Sequence[Entry],
+    policy: str | None,
+    chances: Floats,
+    flagged: NDArray[np.bool_],
+    settings: Settings,
+) -> list[Figure]:
+    """The figures of a policy (None: any) from the audits that say whether it is violated."""
+    labels = [entry.violates(policy) if entry.audited else None for entry in entries]
+    try:
+        sample = _sample(entries, np.array([label is not None for label in labels], bool))
+    except NoSupport as error:
+        return [Figure(name, policy or ALL_DECISIONS, None, str(error)) for name in ("prevalence", "recall")]
+    truth = np.array([label is True for label in labels])
+    return _figures(policy or ALL_DECISIONS, sample, truth, chances, flagged, settings)
+
+
+def _sample(entries: Sequence[Entry], labelled: NDArray[np.bool_]) -> Sample:
+    """:raises NoSupport: if more than a tenth of the audits have no label for what is asked."""
+    audited = np.array([entry.audited for entry in entries], bool)
+    missing = int((audited & ~labelled).sum())
+    if missing > _MOST_MISSING * audited.sum():
         raise NoSupport(
-            f"{missing} of {len(audited)} audits have no answer; figures from the rest would mislead"
+            f"{missing} of {audited.sum()} audits have no label; figures from the rest would mislead"
         )
     sample = Sample(
         np.array([entry.audit for entry in entries]),
-        np.array([bool(entry.labels) for entry in entries]),
+        labelled,
         np.array([stratum_number(entry) for entry in entries]),
     )
     if missing:
@@ -295,7 +307,7 @@ def _figures(
         ("recall", lambda: ratio(sample, values * flagged, values, alpha, known=known)),
         ("recall, exact", lambda: stratified_recall(sample, truth, flagged, alpha)),
     ]
-    if policy == ALL:
+    if policy == ALL_DECISIONS:
         makers += [
             ("prevalence, Hajek", lambda: hajek(sample, values, alpha)),
             ("prevalence, betting", lambda: betting_mean(sample, values, chances, alpha)),
@@ -324,71 +336,3 @@ def _calibration(current: Sequence[Entry], settings: Settings) -> list[tuple[str
             wealth[policy] = calibration_wealth(*map(np.array, zip(*pairs, strict=True)))
     rejected = e_bh(wealth, settings.alpha)
     return [(policy, value, policy in rejected) for policy, value in wealth.items()]
-
-
-def calibration_wealth(probabilities: Floats, labels: NDArray[np.bool_]) -> float:
-    """Wealth, after all audits, against "each label holds with its stated probability".
-
-    The coin depends on the decision alone, so that among the audited the stated probabilities are right if they are right at
-    all, without weights. Bets that the logits are off by 0.7 or 1.5 either way, or too extreme or too cautious, in equal parts.
-    """
-    p = np.clip(np.asarray(probabilities, float), 1e-6, 1 - 1e-6)
-    y = np.asarray(labels, bool)
-    logit = np.log(p) - np.log1p(-p)
-    bets = [logit + shift for shift in (-1.5, -0.7, 0.7, 1.5)] + [logit * slope for slope in (0.6, 1.6)]
-    log_wealth = []
-    for bet in bets:
-        q = 1 / (1 + np.exp(-np.clip(bet, -30, 30)))
-        steps = np.where(y, np.log(q / p), np.log1p(-q) - np.log1p(-p))
-        log_wealth.append(np.cumsum(steps))
-    best = np.logaddexp.reduce(log_wealth, axis=0) - np.log(len(bets))
-    return float(np.exp(min(best.max(initial=0.0), 600.0)))
-
-
-# -- early warnings -------------------------------------------------------------------------------------
-
-
-def _warnings(entries: Sequence[Entry], current: Sequence[Entry]) -> Warnings:
-    policies = sorted({policy for entry in current for policy in entry.record.thresholds})
-    expected, shift = {}, {}
-    for policy in policies:
-        chances = np.array([entry.record.probabilities.get(policy, 0.0) for entry in current])
-        expected[policy] = expected_figures(chances, current[-1].record.thresholds[policy][1])
-        first = chances[: max(len(chances) // 4, 1)]
-        stated = float(np.clip(first.mean(), 1e-6, 1 - 1e-6))
-        shift[policy] = stated, label_shift(chances[-len(first) :], stated)
-    return Warnings(expected, shift, tuple(_drifts(entries)))
-
-
-def _drifts(entries: Sequence[Entry]) -> list[Drift]:
-    days = [entry.record.time[:10] for entry in entries]
-    ids = [entry.record.decision_id for entry in entries]
-    watched: list[tuple[str, list[float]]] = [
-        ("windows", [float(entry.record.windows) for entry in entries]),
-        ("text length", [float(entry.record.text_length) for entry in entries]),
-        ("truncated", [float(entry.record.truncated) for entry in entries]),
-    ]
-    for warning in sorted({name for entry in entries for name in entry.record.warnings}):
-        watched.append((f"warning: {warning}", [float(warning in e.record.warnings) for e in entries]))
-    for policy in sorted({f.policy for entry in entries for f in entry.record.findings}):
-        rate = [float(any(f.policy == policy for f in e.record.findings)) for e in entries]
-        watched.append((f"flagged: {policy}", rate))
-    alpha = 0.01 / max(len(watched), 1)
-    found = [drift(name, days, np.array(values), ids, alpha=alpha) for name, values in watched]
-    return [each for each in found if each is not None]
-
-
-def queue_yield(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What the review queue found: looks, violations, and looks by the reason logged with them."""
-    chosen = [entry for entry in entries if "queue" in entry.record.selected or _queued(entry)]
-    looks = [entry for entry in chosen if any(event.kind == "review" for event in entry.events)]
-    hits = [
-        entry
-        for entry in looks
-        if any(value for event in entry.events if event.kind == "review" for value in event.labels.values())
-    ]
-    return {"chosen": len(chosen), "looks": len(looks), "violations": len(hits)}
-
-
-def _queued(entry: Entry) -> bool:
-    return any(event.kind == "action" and event.source == "queue" for event in entry.events)

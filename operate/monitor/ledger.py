@@ -23,8 +23,9 @@ class Entry:
     :param audit: the probability of the audit's coin; 0 where none was tossed.
     :param audited: whether the coin chose it.
     :param labels: per policy what blind audits said in time; empty where there is none.
-    :param overdue: chosen, due, and without an answer in time.
-    :param pending: chosen and not due yet, without an answer.
+    :param overdue: chosen, due, and without any answer in time; "cannot tell" is an answer.
+    :param pending: chosen and not due yet, without a label.
+    :param open: chosen and not due yet, so that labels may still come.
     """
 
     record: DecisionRecord
@@ -35,6 +36,7 @@ class Entry:
     labels: Mapping[str, bool]
     overdue: bool
     pending: bool
+    open: bool = False
     events: tuple[DecisionEvent, ...] = field(default=(), repr=False)
 
     @property
@@ -43,13 +45,22 @@ class Entry:
         return tuple(each.policy for each in self.record.findings if each.decision == "block")
 
     def right(self, policy: str | None) -> bool | None:
-        """Whether the block for a policy (None: for any) was right, as far as the labels say."""
+        """Whether the block for a policy (None: for any) was right; None where the labels do not say."""
         if policy is not None:
             return self.labels.get(policy)
-        known = list(self.labels.values())
-        if any(known):
+        return self._any(self.blocks)
+
+    def violates(self, policy: str | None) -> bool | None:
+        """Whether the merchant violates a policy (None: any); None where the labels do not say."""
+        if policy is not None:
+            return self.labels.get(policy)
+        return self._any(tuple(self.record.thresholds))
+
+    def _any(self, policies: Sequence[str]) -> bool | None:
+        """True by one violated policy of all, False only if all of `policies` have a label."""
+        if any(self.labels.values()):
             return True
-        return False if all(name in self.labels for name in self.blocks) and known else None
+        return False if self.labels and all(name in self.labels for name in policies) else None
 
 
 def process_of(record: DecisionRecord) -> str:
@@ -100,8 +111,9 @@ def _entry(history: History, process: str, at: datetime, due: timedelta) -> Entr
         audit=float(record.selection.get(AUDIT, 0.0)),
         audited=audited,
         labels=labels,
-        overdue=audited and passed and not labels,
+        overdue=audited and passed and not in_time,
         pending=audited and not passed and not labels,
+        open=audited and not passed,
         events=history.events,
     )
 
@@ -125,7 +137,8 @@ def audited_blocks(entries: Sequence[Entry], policy: str | None) -> list[tuple[E
     """Audited blocks in the order of the decisions, up to the first whose answer may still come.
 
     That order, and not the answers' own, keeps easy cases that are answered fast from running ahead of the hard ones. An
-    answer "cannot tell", a tie, and an overdue audit give None.
+    answer "cannot tell", a tie, a review of other policies only, and an overdue audit give None; `evidence_of` says what they
+    count for.
 
     :param policy: None takes every block and asks whether any policy is violated.
     """
@@ -135,10 +148,20 @@ def audited_blocks(entries: Sequence[Entry], policy: str | None) -> list[tuple[E
             continue
         if policy is not None and policy not in entry.blocks:
             continue
-        if entry.pending:
+        right = entry.right(policy)
+        if right is None and entry.open:
             break
-        found.append((entry, entry.right(policy)))
+        found.append((entry, right))
     return found
+
+
+def evidence_of(blocks: Sequence[tuple[Entry, bool | None]]) -> list[bool | None]:
+    """What e-processes take: labels, and None for overdue audits, which count against any claim.
+
+    Blocks that somebody looked at without a label ("cannot tell", a tie, other policies only) are left out: precision is of
+    what can be told, and the page shows how many were not.
+    """
+    return [right for entry, right in blocks if right is not None or entry.overdue]
 
 
 def stratum_number(entry: Entry) -> int:
