@@ -80,7 +80,9 @@ def read_page(html: str, *, depth: int = 0) -> PageText:
 
 def _parse(html: str) -> Any:
     parser = require("resiliparse.parse.html", "cli")
-    html = _SURROGATES.sub("\ufffd", html[:MOST_MARKUP]).replace("\x00", "")
+    html = html[:MOST_MARKUP].replace("\x00", "")
+    if not html.isascii():
+        html = _SURROGATES.sub("\ufffd", html)
     return parser.HTMLTree.parse(separate_boxes(html))
 
 

@@ -8,15 +8,18 @@ from typing import Any
 
 _MOST_NODES = 10_000
 _MOST_FRAMES = 100
+_MOST_TEXT = 20_000_000
+"""Characters looked at for labels in all: each of nested elements repeats the text of those in it."""
 _LONGEST_LABEL = 2_000
 _LETTERS_AT_AN_EDGE = 3
 """Longer hidden texts beside a word are texts of their own: kept, but apart from it."""
 
 # Resiliparse writes these inline without a gap; a browser draws them as boxes of their own.
 # Links that touch are a menu whose style sheet separates them.
+# Each alternative begins with "<", so that the search skips from tag to tag.
 _BOXES = re.compile(
-    r"(?<=</a>)<(?=a\b)|<(?=/?(?:button|canvas|desc|iframe|img|input|label|object|optgroup|option|select|summary|svg|text"
-    r"|textarea|title|video)\b)",
+    r"<(?=/?(?:button|canvas|desc|iframe|img|input|label|object|optgroup|option|select|summary|svg|text"
+    r"|textarea|title|video)\b|(?<=</a><)a\b)",
     re.IGNORECASE,
 )
 _IMAGE = re.compile(r"(<img\b[^<>]*>)", re.IGNORECASE)
@@ -59,11 +62,16 @@ def show_labels(tree: Any) -> None:
         _insert_before(tree, node, node.getattr("label"))
     for node in document.query_selector_all("input[type=image][alt]")[:_MOST_NODES]:
         _insert_before(tree, node, node.getattr("alt"))
+    left = _MOST_TEXT
     for node in document.query_selector_all("a[aria-label], button[aria-label], svg[aria-label]")[
         :_MOST_NODES
     ]:
-        if not node.text.strip() and not node.query_selector("img[alt]"):
+        text = node.text
+        left -= len(text)
+        if not text.strip() and not node.query_selector("img[alt]"):
             _insert_before(tree, node, node.getattr("aria-label"))
+        if left < 0:
+            break
     for node in document.query_selector_all("[style*=display i]")[:_MOST_NODES]:
         if found := _DISPLAY.search(node.getattr("style") or ""):
             _separate(tree, node, children=found[2].lower() in ("flex", "grid"))

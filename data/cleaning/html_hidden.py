@@ -5,12 +5,16 @@ it is read, but it neither joins the words of the page nor makes a large page of
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 _MOST_NODES = 20_000
 _MOST_CHARACTERS = 200_000
 _FEWEST_LETTERS = 4
 """Fewer letters in a hidden line are an icon's name, or letters set into a word to break it."""
+
+_LONGEST_REMEMBERED = 500
+"""Characters of a style that is looked up again: pages repeat a few short ones, and memory stays small."""
 
 _CANDIDATES = "[hidden], [style], dialog:not([open]), [type=hidden]"
 _VALUE = re.compile(r"(?:^|;)\s*([a-z-]+)\s*:\s*([^;]*)", re.IGNORECASE)
@@ -21,6 +25,15 @@ _NO_CLIP = re.compile(r"(?:auto|none|inherit|initial)?\s*$")
 
 def is_hidden_style(style: str) -> bool:
     """Whether the declarations of a `style` attribute keep an element from being seen; the last of each kind counts."""
+    return _is_known_style(style) if len(style) <= _LONGEST_REMEMBERED else _hides(style)
+
+
+@lru_cache(maxsize=4_096)
+def _is_known_style(style: str) -> bool:
+    return _hides(style)
+
+
+def _hides(style: str) -> bool:
     given = {match[1].lower(): match[2].strip().lower() for match in _VALUE.finditer(style)}
 
     def value(name: str) -> str:
@@ -49,15 +62,21 @@ def take_hidden(tree: Any) -> str:
         return ""
     taken: list[str] = []
     size = 0
+    within = 0
     for node in tree.document.query_selector_all(_CANDIDATES)[:_MOST_NODES]:
+        if (
+            within
+        ):  # in document order the elements within one that was taken out, which go with it, follow it
+            within -= 1
+            continue
         if (node.tag or "").lower() in ("html", "body", "head", "template") or not _is_hidden(node):
             continue
-        # An element within one that was taken out goes with it.
         parent = node.parent
         if parent is None:
             continue
-        markup = node.html
+        within = len(node.query_selector_all(_CANDIDATES))
         if size < _MOST_CHARACTERS:
+            markup = node.html
             taken.append(f"<div>{_shown(markup)}</div>")
             size += len(markup)
         parent.remove_child(node)

@@ -1,8 +1,8 @@
-import json
-
 """Text of HTML pages: what a visitor can read is kept, and no page brings the process down."""
 
+import json
 from html import escape
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -299,3 +299,45 @@ RULES = st.lists(
 def test_any_style_sheet_is_survived(parts: list[str]) -> None:
     page = read_page(f"<style>{' '.join(parts)}</style><p class=x>Teapot</p>")
     assert "Teapot" in page.visible + page.hidden
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<style>" + "a" * 200_000 + "{}</style>",
+        "<style>"
+        + "".join(f":not(.a{i}):nth-child({i + 1}) ~ p{{display:none}}" for i in range(400))
+        + "</style>"
+        + "<p>" * 20_000,
+        "<style>" + ":root *>*{display:flex}" * 400 + "</style>" + "<p>" * 20_000,
+        "<svg aria-label=x>" * 10_000 + "word " * 100_000,
+        "<div hidden>" * 20_000,
+    ],
+    ids=[
+        "selector without end",
+        "siblings",
+        "every rule for every element",
+        "nested labels",
+        "nested hidden",
+    ],
+)
+def test_no_page_costs_more_than_its_length(page: str) -> None:
+    began = process_time()
+    assert (
+        "the end"
+        in read_page(page + "</style></svg></p><p>the end").visible + read_page(page + " the end").hidden
+    )
+    assert process_time() - began < 30, (
+        "linear cost is a second or two; what these pages aimed at took minutes"
+    )
+
+
+def test_hidden_text_within_hidden_text_is_taken_once() -> None:
+    page = "<div hidden>Ask for <b style='display:none'>the other menu</b> by mail</div><p hidden>Second part</p>Seen"
+    assert read_page(page).hidden.splitlines() == ["Ask for the other menu by mail", "Second part"]
+
+
+def test_a_rule_for_siblings_hides_on_a_page_of_usual_size() -> None:
+    page = "<style>h2 ~ p {display:none}</style>"
+    found = read_page(page + "<h2>Menu</h2><p>Hidden line</p><p>Shown line</p>" + "<i>x</i>" * 50)
+    assert (found.hidden, "Shown line" in found.visible) == ("Hidden line\nShown line", False)
