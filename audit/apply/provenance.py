@@ -20,7 +20,7 @@ class Change:
 
     `reviewers`, `answers` (their numbers in the journal) and `at` say who decided it and when; `item` and `cause` why the cell
     was reviewed; `duplicate_of` is the exact duplicate that was answered instead. `evidence`: the quotes that are removed with
-    the label.
+    the label. `comments`: what reviewers wrote on the cell.
     """
 
     record: str
@@ -35,6 +35,7 @@ class Change:
     duplicate_of: str | None
     evidence: tuple[str, ...]
     tool: str
+    comments: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The line of changes.jsonl."""
@@ -53,6 +54,8 @@ class Change:
             "item": self.item,
             "tool": self.tool,
         }
+        if self.comments:
+            entry["comments"] = list(self.comments)
         return entry | ({"duplicate_of": self.duplicate_of} if self.duplicate_of is not None else {})
 
 
@@ -84,6 +87,7 @@ def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) ->
     }
     sources = {answer.number: answer for answer in journal}
     voters = _voters(journal)
+    comments = _comments(journal)
     tool = tool_version()
     result = []
     for stored, labels, unknown, evidence in _labels(scan, {record for record, _ in decided}):
@@ -110,6 +114,7 @@ def changes(scan: Scan, answers: Iterable[Answer], *, min_reviewers: int = 1) ->
                     duplicate_of=source if source != stored else None,
                     evidence=() if outcome.holds else tuple(evidence.get(policy, ())),
                     tool=tool,
+                    comments=tuple(comments[source, policy]),
                 )
             )
     return result
@@ -122,6 +127,15 @@ def _voters(journal: Iterable[Answer]) -> Mapping[Cell, set[str]]:
         if answer.answer in ("has", "has_not"):
             voters[answer.cell].add(answer.reviewer)
     return voters
+
+
+def _comments(journal: Iterable[Answer]) -> Mapping[Cell, list[str]]:
+    """What was written on each cell, with an answer or by itself, in the order of writing."""
+    comments: dict[Cell, list[str]] = defaultdict(list)
+    for answer in journal:
+        if answer.comment:
+            comments[answer.cell].append(answer.comment)
+    return comments
 
 
 def _labels(

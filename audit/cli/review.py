@@ -20,7 +20,7 @@ examples:
   label-audit review audit/ --adjudicate                        # decide what reviewers disagree on
 
 keys: v violates, n does not violate, t can't tell, s skip, c comment, u undo, enter or space next, m more of a long text, ? help.
-The label in the data, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on
+The current label, the model's opinion and annotators' quotes are shown after the answer, never before. Every answer is on
 disk before the screen moves on; any number of people may review one audit at once.
 """
 

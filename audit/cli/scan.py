@@ -17,7 +17,7 @@ from ...data.taxonomy import Taxonomy, load_taxonomy
 from ...train.settings import Settings
 from ..ranking.model_outputs import ModelOutputs, read_probabilities
 from ..sampling.scan import ScanResult, Sizes, scan_records
-from ..storage.items import CAUSES, Item
+from ..storage.items import CAUSES, QUEUE_NAMES, Item
 from ..storage.store import SCAN, ScanSummary, write_scan
 from .options import training_settings
 
@@ -145,10 +145,10 @@ def _print_queues(result: ScanResult, taxonomy: Taxonomy, out: Path) -> None:
     """A table by queue, the annotators that stand out, and the next step."""
     console = Console()
     queue = Column("queue", no_wrap=True)
-    table = Table(queue, "items", "expected wrong", "highest", "policies most concerned")
+    table = Table(queue, "labels", "probably wrong", "highest chance", "policies most concerned")
     for cause in CAUSES:
         items = [item for item in result.items if item.cause == cause]
-        table.add_row(cause, f"{len(items):,}", *_queue_figures(items, taxonomy))
+        table.add_row(QUEUE_NAMES[cause], f"{len(items):,}", *_queue_figures(items, taxonomy))
     console.print(table)
     ranking = result.ranking
     if ranking.annotators is not None:

@@ -46,7 +46,7 @@ class Estimates:
     `wrong`: cells decided against their label, controls included. `expected_left`: errors in the cells that no queue has reached,
     by the scan's probabilities, scaled by the errors found so far; `remaining`: the same from the controls alone, None until some
     are answered. `next_wrong`: errors expected in the next `next_items` items, which take `next_minutes` (NaN before the first
-    answer). `advice`: a summary in a sentence or two.
+    answer). `next_step`: what to do next in a sentence; `advice`: the same with the errors left.
     """
 
     decided: int
@@ -60,6 +60,7 @@ class Estimates:
     next_wrong: float
     next_minutes: float
     stop: bool
+    next_step: str
     advice: str
 
 
@@ -100,9 +101,9 @@ class Estimator:
         expected = self._expected_left(unreached, decided, found)
         upcoming, wrong = self._next_items(answered, queues)
         minutes = upcoming * _median_seconds(journal[-200:]) / 60.0
-        left = left_words(remaining, expected)
+        left = left_words(remaining, expected, sum(cell in decided for cell in unreached))
         suspects = sum(queue.decided for queue in queues)
-        stop, words = advice(suspects, remaining, left, (upcoming, wrong, minutes), rule or StopRule())
+        stop, words = advice(suspects, remaining, (upcoming, wrong, minutes), rule or StopRule())
         return Estimates(
             decided=len(decided),
             wrong=len(found),
@@ -115,7 +116,8 @@ class Estimator:
             next_wrong=wrong,
             next_minutes=minutes,
             stop=stop,
-            advice=words,
+            next_step=words,
+            advice=f"{words} {left}",
         )
 
     def _item(self, cell: Cell) -> Item:

@@ -1,4 +1,4 @@
-"""When to stop reviewing, in words."""
+"""What to do next, in words: go on or stop, and how many errors are left."""
 
 import math
 from dataclasses import dataclass
@@ -20,40 +20,58 @@ class StopRule:
 def advice(
     decided: int,
     remaining: Remaining | None,
-    left: str,
     upcoming: tuple[int, float, float],
     rule: StopRule,
 ) -> tuple[bool, str]:
-    """Whether to stop, and the reason in words.
+    """Whether to stop, and what to do next in a sentence.
 
     :param decided: suspects decided so far.
-    :param left: the errors left, in words.
     :param upcoming: number of next items, errors expected in them, minutes they take.
     """
     items, wrong, minutes = upcoming
     if not items:
-        return True, f"All suspects are decided. {left}"
+        return True, "Stop: every label that the scan lists is checked. Apply the answers."
     if decided < LEAST_DECIDED or math.isnan(minutes):
-        return False, f"Keep going: advice on when to stop needs {LEAST_DECIDED} decided suspects."
+        missing = max(LEAST_DECIDED - decided, 1)
+        return False, f"Go on: after {missing} more answers there is advice on when to stop."
     if remaining and remaining.left.high < rule.share_left * remaining.cells:
-        return True, f"You can stop. {left} That is below the target of {_percent(rule.share_left)}."
-    found = f"the next {items} items should contain about {wrong:.1f} errors"
-    rate = wrong / minutes if minutes else math.inf
-    pace = f", {rate:.2g} per minute" if minutes else ""
-    if rate < rule.errors_per_minute:
-        return True, f"You can stop: {found}{pace}, below the limit of {rule.errors_per_minute:g}. {left}"
-    return False, f"Keep going: {found}{pace}. {left}"
+        share = _percent(rule.share_left)
+        return True, f"Stop: fewer labels are wrong than the target of {share}. Apply the answers."
+    found = f"of the next {items} labels about {wrong:.0f} should be wrong"
+    if wrong < rule.errors_per_minute * minutes:
+        limit = f"{rule.errors_per_minute:g} a minute"
+        return True, f"Stop: {found}, fewer than {limit}. Apply the answers."
+    return False, f"Go on: {found} ({minutes:.0f} min)." if minutes >= 1 else f"Go on: {found}."
 
 
-def left_words(remaining: Remaining | None, expected: float) -> str:
-    """The errors left: the number expected by the scan, and the estimate from random controls."""
+def left_words(remaining: Remaining | None, expected: float, checks: int) -> str:
+    """The errors left and how far to trust the number: what the scan expects, held against the random checks.
+
+    :param expected: errors left as the scan expects them.
+    :param checks: random checks answered in cells that no queue has reached.
+    """
     if remaining is None:
-        return "The number of errors left is unknown until control items are answered."
+        return (
+            "How many labels are still wrong is not known yet: it takes answers to random checks of both kinds, "
+            "labels that are given and labels that are not. They come among the other items by themselves."
+        )
     left = remaining.left
-    return (
-        f"Errors left in {remaining.cells:,.0f} cells not reviewed: {expected:,.0f} expected by the scan, "
-        f"{left.point:,.0f} ({left.low:,.0f} to {left.high:,.0f}) estimated from random controls."
-    )
+    start = f"About {expected:,.0f} of the {remaining.cells:,.0f} labels that nobody checked are probably still wrong."
+    bounds = f"{left.low:,.0f} to {left.high:,.0f}"
+    of_checks = f"The {checks:,} random check{'s' * (checks != 1)} answered so far"
+    if expected < left.low:
+        return (
+            f"{start} {of_checks} point to more, {bounds}: the scan overlooks some kinds of error. "
+            "Look at the random checks that were wrong before you stop."
+        )
+    if expected > left.high:
+        return f"{start} {of_checks} point to fewer, {bounds}."
+    if left.high > max(3.0 * expected, 10.0):
+        return (
+            f"{start} {of_checks} do not contradict that, but are too few to confirm it: they would allow up to "
+            f"{left.high:,.0f}. Answer more of them before you rely on this number."
+        )
+    return f"{start} {of_checks} agree: {bounds}."
 
 
 def _percent(share: float) -> str:

@@ -13,7 +13,8 @@ from ...train.report.page import write_page
 from ..apply.provenance import Change
 from ..estimation.agreement import Agreement
 from ..estimation.intervals import Interval
-from ..storage.items import Answer
+from ..estimation.outcomes import standing_answers
+from ..storage.items import QUEUE_NAMES, Answer
 from ..storage.store import Scan
 from .charts import count_chart, grid_chart, share_chart
 from .tables import Reliability, Tables
@@ -24,17 +25,9 @@ if TYPE_CHECKING:  # it imports torch
 _SHOWN_CHANGES = 100
 _SHOWN_ANNOTATORS = 30
 _LEAST_CELLS = 5
-CAUSE_TITLES = {
-    "wrong_positive": "Wrong positive",
-    "missing_positive": "Missing positive",
-    "confused_pair": "Confused pair",
-    "contradicting_duplicates": "Contradicting near-duplicates",
-    "annotator_disagreement": "Annotators disagree",
-    "annotator_drift": "Annotator drift",
-    "control": "Random control",
-    "gold": "Gold item",
-    "none": "Exact duplicate",
-}
+_SHOWN_COMMENTS = 200
+ADDED, SAME_TEXT = "Added by a reviewer", "Same text as a checked record"
+CAUSE_TITLES: dict[str, str] = {**QUEUE_NAMES, "none": "In no queue"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +71,16 @@ class ShownChange:
     duplicate_of: str
     comments: tuple[str, ...]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownComment:
+    """What a reviewer wrote on a cell, cut to a length and safe to show."""
+
+    record: str
+    policy: str
+    reviewer: str
+    comment: str
 
 
 class _Titles(dict[str, str]):
@@ -124,9 +127,8 @@ def write_audit_page(
             for (old, new), count in sorted(tables.swaps.items(), key=lambda pair: -pair[1])
         ],
         "annotator_factors": _annotator_factors(scan),
-        "changes": [
-            _shown_change(change, scan, answers, titles) for change in tables.changes[:_SHOWN_CHANGES]
-        ],
+        "changes": [_shown_change(change, scan, titles) for change in tables.changes[:_SHOWN_CHANGES]],
+        "comments": _comments(answers, titles),
         "hidden_changes": max(len(tables.changes) - _SHOWN_CHANGES, 0),
         "disputed": [(visible(record, 120), titles[policy]) for record, policy in tables.disputed],
         "retraining": retraining,
@@ -140,42 +142,39 @@ def _headlines(tables: Tables) -> list[Headline]:
     remaining = estimates.remaining
     left = remaining.left if remaining else None
     return [
-        Headline("Cells decided", f"{estimates.decided:,}"),
-        Headline("Wrong labels among them", f"{estimates.wrong:,}"),
+        Headline("Labels checked", f"{estimates.decided:,}"),
+        Headline("Wrong among them", f"{estimates.wrong:,}"),
         Headline(
-            "Errors left, expected by the scan",
-            f"{estimates.expected_left:,.0f}" if left else "–",
-            "scaled by the errors found",
+            "Probably still wrong",
+            f"about {estimates.expected_left:,.0f}" if left else "–",
+            f"random checks allow {left.low:,.0f} to {left.high:,.0f}"
+            if left
+            else "no random checks are answered yet",
         ),
-        Headline(
-            "Errors left, from random controls",
-            f"{left.point:,.0f}" if left else "–",
-            f"{left.low:,.0f} to {left.high:,.0f}" if left else "no control is answered yet",
-        ),
-        _alpha_headline("Agreement of reviewers (alpha)", tables.reviewers),
-        _alpha_headline("Labels and reviewers (alpha)", tables.with_labels),
+        _alpha_headline("Reviewers agree with each other (alpha)", tables.reviewers),
+        _alpha_headline("Reviewers agree with the labels (alpha)", tables.with_labels),
         Headline("Disputed", f"{len(tables.disputed):,}", "wait for adjudication" if tables.disputed else ""),
     ]
 
 
 def _alpha_headline(name: str, found: Agreement) -> Headline:
     alpha = found.alpha
+    if found.cells < _LEAST_CELLS:
+        return Headline(name, "–", f"needs {_LEAST_CELLS} labels with two votes, has {found.cells}")
     if math.isnan(alpha.point):
-        return Headline(name, "–", f"{found.cells} cells")
+        return Headline(name, "–", f"all votes on {found.cells} labels are the same")
     return Headline(name, f"{alpha.point:.2f}", f"{alpha.low:.2f} to {alpha.high:.2f}")
 
 
 def _agreements(tables: Tables, titles: Mapping[str, str]) -> list[tuple[str, Agreement]]:
     rows = [
-        ("Reviewers, on cells with two or more votes", tables.reviewers),
-        ("Labels in the data and reviewers, on random controls", tables.with_labels),
+        ("Reviewers, on labels with two or more votes", tables.reviewers),
+        ("Current labels and reviewers, on random checks", tables.with_labels),
         ("Annotators, on near-duplicates that several labelled", tables.annotators),
     ]
     by_policy = sorted(tables.reviewers_by_policy.items(), key=lambda pair: -pair[1].cells)
-    rows += [
-        (f"Reviewers: {titles[policy]}", found) for policy, found in by_policy if found.cells >= _LEAST_CELLS
-    ]
-    return [row for row in rows if row[1].cells]
+    rows += [(f"Reviewers: {titles[policy]}", found) for policy, found in by_policy]
+    return [row for row in rows if row[1].cells >= _LEAST_CELLS]
 
 
 def _worst_reliability(
@@ -203,9 +202,21 @@ def _annotator_factors(scan: Scan) -> list[tuple[str, float]]:
     return [(visible(name or "(unnamed)", 60), float(factor)) for name, factor in ranked[:_SHOWN_ANNOTATORS]]
 
 
-def _shown_change(
-    change: Change, scan: Scan, answers: Sequence[Answer], titles: Mapping[str, str]
-) -> ShownChange:
+def _comments(answers: Sequence[Answer], titles: Mapping[str, str]) -> list[ShownComment]:
+    """What reviewers wrote, on every cell whether its label changed or not; the latest first."""
+    written = [answer for answer in standing_answers(answers) if answer.comment]
+    return [
+        ShownComment(
+            visible(answer.record, 120),
+            titles[answer.policy],
+            visible(answer.reviewer, 60),
+            visible(answer.comment, 300),
+        )
+        for answer in written[::-1][:_SHOWN_COMMENTS]
+    ]
+
+
+def _shown_change(change: Change, scan: Scan, titles: Mapping[str, str]) -> ShownChange:
     fields = scan.record(change.record).fields
     pages = fields.get("pages") or [{"text": fields.get("text") or ""}]
     text = "\n".join(
@@ -213,17 +224,16 @@ def _shown_change(
         for part in (fields.get("name"), fields.get("description"), *(page.get("text") for page in pages))
         if part
     )
-    comments = [answer.comment for answer in answers if answer.number in change.answers and answer.comment]
     return ShownChange(
         record=visible(change.record, 120),
         policy=titles[change.policy],
         old={True: "violates", False: "does not violate", None: "unlabelled"}[change.old],
         new="violates" if change.new else "does not violate",
-        cause=CAUSE_TITLES[change.cause or "none"],
+        cause=CAUSE_TITLES[change.cause] if change.cause else SAME_TEXT if change.duplicate_of else ADDED,
         reviewers=", ".join(visible(name, 60) for name in change.reviewers),
         at=change.at[:16].replace("T", " "),
         duplicate_of=visible(change.duplicate_of, 120) if change.duplicate_of else "",
-        comments=tuple(visible(comment, 300) for comment in comments),
+        comments=tuple(visible(comment, 300) for comment in change.comments),
         text=visible(text, 700),
     )
 
@@ -251,9 +261,9 @@ def _specs(tables: Tables, titles: Mapping[str, str]) -> dict[str, Any]:
     ]
     specs: dict[str, Any] = {}
     if queues:
-        specs["spec-queues"] = share_chart(queues, "Share of decided labels that were wrong")
+        specs["spec-queues"] = share_chart(queues, "Share of checked labels that were wrong")
     if reviewers:
-        specs["spec-reviewers"] = share_chart(reviewers, "Share of correct answers on gold items")
+        specs["spec-reviewers"] = share_chart(reviewers, "Share of correct answers where the answer is known")
     if errors:
         specs["spec-errors"] = count_chart(errors)
     if grid:

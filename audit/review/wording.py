@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ..estimation.estimates import Estimates
 from ..estimation.outcomes import Outcome
-from ..storage.items import Answer, AnswerKind, Stage
+from ..storage.items import QUEUE_NAMES, Answer, AnswerKind, Stage
 from .card import Card, Pane, Reveal
 from .marking import Kind
 from .progress import Progress
@@ -19,17 +19,8 @@ ANSWER_WORDS: dict[str, str] = {
 }
 # "h" is the key of earlier versions.
 KEYS: dict[str, AnswerKind] = {"v": "has", "h": "has", "n": "has_not", "t": "cannot_tell", "s": "skip"}
-CAUSE_WORDS: dict[str, str] = {
-    "wrong_positive": "label that may be wrong",
-    "missing_positive": "label that may be missing",
-    "confused_pair": "label that may be confused with another",
-    "contradicting_duplicates": "near-duplicates with different labels",
-    "annotator_disagreement": "annotators disagree",
-    "annotator_drift": "annotator whose labels changed over time",
-    # Reviewers must not know which items test them.
-    "control": "random check",
-    "gold": "random check",
-}
+# Reviewers must not know which items test them.
+CAUSE_WORDS: dict[str, str] = {**QUEUE_NAMES, "gold": QUEUE_NAMES["control"]}
 STAGE_WORDS: dict[Stage, str] = {
     "first": "",
     "second": "",  # not shown, so that it is as blind as a first opinion
@@ -100,13 +91,33 @@ def duplicates_words(card: Card) -> str:
 def count_line(progress: Progress) -> str:
     """Progress in one line."""
     parts = [
-        f"{progress.mine:,} answered by you",
-        f"{progress.reviewed:,} reviewed by all",
-        f"{progress.waiting:,} waiting",
+        f"{progress.mine:,} by you",
+        f"{progress.reviewed:,} of {progress.reviewed + progress.waiting:,} done",
     ]
+    if left := time_left(progress):
+        parts.append(left)
     if progress.disputed:
         parts.append(f"{progress.disputed:,} disputed")
     return " · ".join(parts)
+
+
+def time_left(progress: Progress) -> str:
+    """How long the items that wait take at the pace so far; empty before the first answer."""
+    found = progress.estimates
+    if found is None or not found.next_items or math.isnan(found.next_minutes) or not progress.waiting:
+        return ""
+    return f"about {duration(progress.waiting * found.next_minutes / found.next_items)} left"
+
+
+def duration(minutes: float) -> str:
+    """Minutes in words: "under a minute", "12 min", "1 h 20 min", "9 h"."""
+    if minutes < 1:
+        return "under a minute"
+    whole = round(minutes)
+    if whole < 60:
+        return f"{whole} min"
+    hours, rest = divmod(whole, 60)
+    return f"{hours} h {rest} min" if rest and hours < 5 else f"{hours} h"
 
 
 def yield_lines(estimates: Estimates | None) -> list[tuple[str, int, int, str]]:
@@ -121,5 +132,5 @@ def yield_lines(estimates: Estimates | None) -> list[tuple[str, int, int, str]]:
 
 
 def advice_line(estimates: Estimates | None) -> str:
-    """Whether to go on or to stop."""
-    return estimates.advice if estimates else "The estimates are being computed."
+    """Whether to go on or to stop, in one short line; the report has the whole of it."""
+    return estimates.next_step if estimates else "The estimates are being computed."

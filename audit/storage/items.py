@@ -28,6 +28,17 @@ SUSPECTS: tuple[Cause, ...] = (
     "annotator_drift",
 )
 CAUSES: tuple[Cause, ...] = (*SUSPECTS, "control", "gold")
+QUEUE_NAMES: dict[Cause, str] = {
+    "wrong_positive": "Label may be wrong",
+    "missing_positive": "Label may be missing",
+    "confused_pair": "Another policy may be meant",
+    "contradicting_duplicates": "Near-duplicates with different labels",
+    "annotator_disagreement": "Annotators disagree",
+    "annotator_drift": "Annotator's labels changed over time",
+    "control": "Random check",
+    "gold": "Known answer",
+}
+"""The name of each queue, the same on every screen, in the report and in what a scan prints."""
 
 AnswerKind = Literal["has", "has_not", "cannot_tell", "skip", "comment", "undo"]
 ANSWERS: tuple[AnswerKind, ...] = ("has", "has_not", "cannot_tell", "skip", "comment", "undo")

@@ -46,10 +46,10 @@ def policy_text(card: Card) -> Text:
         text.append(f"{stage}\n", style="bold magenta")
     text.append(f"{policy.title}\n", style="bold")
     text.append(f"{policy.severity}\n\n", style="dim")
-    text.append("covers\n", style="bold")
+    text.append("Includes\n", style="bold")
     text.append(f"{policy.covers}\n")
     if policy.excludes:
-        text.append("\ndoes not cover\n", style="bold")
+        text.append("\nExcludes\n", style="bold")
         text.append(f"{policy.excludes}\n")
     if kinds := wording.marks_shown(card.panes):
         text.append("\n")
@@ -64,14 +64,14 @@ def policy_text(card: Card) -> Text:
 def reveal_text(reveal: Reveal) -> Text:
     """What is shown after the answer."""
     text = Text()
-    text.append("label in data   ", style="dim")
+    text.append("current label   ", style="dim")
     text.append(f"{wording.given_words(reveal)}\n", style="bold")
     text.append("model           ", style="dim")
     text.append(f"{reveal.model_probability:.1%}\n", style="bold")
-    text.append("in queue as     ", style="dim")
+    text.append("queue           ", style="dim")
     text.append(f"{wording.CAUSE_WORDS[reveal.cause]}\n")
     if reveal.other_policy is not None:
-        text.append("perhaps meant   ", style="dim")
+        text.append("possibly right  ", style="dim")
         text.append(f"{reveal.other_policy.title}\n")
     for line in wording.reason_lines(reveal):
         text.append(f"· {visible_line(line)}\n")
@@ -99,11 +99,12 @@ def top_line(session: Session, progress: Progress) -> Text:
 
 
 def advice(estimates: Estimates | None) -> Text:
-    """The estimate of the errors left, and the yield of the queues."""
-    text = Text(wording.advice_line(estimates))
-    shares = [f"{name} {wrong}/{of}" for name, wrong, of, _ in wording.yield_lines(estimates)]
-    if shares:
-        text.append(f"  wrong so far: {', '.join(shares)}", style="dim")
+    """What to do next, and how many of the decided labels were wrong; cut at the end of the line."""
+    text = Text(wording.advice_line(estimates), no_wrap=True, overflow="ellipsis")
+    lines = wording.yield_lines(estimates)
+    if decided := sum(of for _, _, of, _ in lines):
+        wrong = sum(wrong for _, wrong, _, _ in lines)
+        text.append(f"  Wrong so far: {wrong:,} of {decided:,}.", style="dim")
     return text
 
 

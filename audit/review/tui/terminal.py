@@ -67,7 +67,7 @@ class ReviewApp(App[None]):
     CSS = """
     Screen { background: $background; }
     #top { height: 1; padding: 0 2; background: $panel; color: $text-muted; }
-    #advice { height: auto; max-height: 2; padding: 0 2; background: $panel; color: $text-muted; }
+    #advice { height: 1; padding: 0 2; background: $panel; color: $text-muted; }
     #texts { width: 2fr; }
     .pane { width: 1fr; padding: 1 2; scrollbar-size-vertical: 1; }
     .pane:focus { background: $surface; }
@@ -233,7 +233,7 @@ class ReviewApp(App[None]):
         if card.stage == "adjudication":
             return painting.answers_text(self.session.reveal(card))
         return Text(
-            "The label in the data and the model's opinion are shown after your answer.", style="dim italic"
+            "The current label and the model's opinion are shown after your answer.", style="dim italic"
         )
 
     def _show_progress(self) -> None:

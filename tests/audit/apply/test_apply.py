@@ -334,12 +334,37 @@ def test_the_commands_apply_and_revert(
     with pytest.raises(SystemExit):
         main(["apply", str(audit), "--out", str(tmp_path / "out"), "--min-reviewers", "0"])
     assert main(["apply", str(audit), "--out", str(tmp_path / "out")]) == 0
-    assert "1 cells of 1 records changed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "0 labels of 0 records changed" in said
+    assert "--min-reviewers 1" in said  # one answer waits for a second, and the command says so
+    assert main(["apply", str(audit), "--out", str(tmp_path / "out"), "--min-reviewers", "1"]) == 0
+    assert "1 labels of 1 records changed" in capsys.readouterr().err
     assert main(["revert", str(tmp_path / "out"), "--out", str(tmp_path / "back")]) == 0
     assert capsys.readouterr().out.split() == [
         str(tmp_path / "back" / n) for n in ("data.jsonl", "2-data.jsonl")
     ]
     assert (tmp_path / "back" / "2-data.jsonl").read_bytes() == paths[1].read_bytes()
+
+
+def test_comments_go_into_the_changes_and_the_corrected_records(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    path = tmp_path / "data.jsonl"
+    write_records(ROWS, path)
+    answers = [
+        _answer("d", "walrus", "has", comment="tusks on page 2"),
+        _answer("d", "walrus", "comment", reviewer="bob", comment="agreed"),
+        _answer("a", "crimson", "has_not"),
+    ]
+    audit = _audit(tmp_path / "audit", taxonomy, [path], answers)
+    apply_audit(audit, tmp_path / "out", min_reviewers=1)
+    lines = [json.loads(line) for line in (tmp_path / "out" / CHANGES).read_text().splitlines()]
+    assert {line["record"]: line.get("comments") for line in lines} == {
+        "d": ["tusks on page 2", "agreed"],
+        "a": None,
+    }
+    rows = [json.loads(line) for line in (tmp_path / "out" / "data.jsonl").read_text().splitlines()]
+    assert [row["audit"][0].get("comments") for row in rows if row["id"] == "d"] == [
+        ["tusks on page 2", "agreed"]
+    ]
 
 
 TEXT = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12)

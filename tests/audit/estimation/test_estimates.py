@@ -7,8 +7,9 @@ import pytest
 from audit.estimates import WORLDS, Outcome, simulate
 
 from merchantguard.audit.estimation.estimates import Estimator
-from merchantguard.audit.estimation.intervals import share_interval, weighted_count_confidence
-from merchantguard.audit.estimation.stopping import StopRule
+from merchantguard.audit.estimation.intervals import Interval, share_interval, weighted_count_confidence
+from merchantguard.audit.estimation.remaining import Remaining
+from merchantguard.audit.estimation.stopping import StopRule, left_words
 from merchantguard.audit.storage.items import Answer, AnswerKind, Item
 
 
@@ -109,15 +110,32 @@ def test_it_says_stop_when_looking_no_longer_pays_or_little_is_left() -> None:
     looked = _answers({f"r{n}": "has" for n in range(60)} | {f"c{n}": "has" for n in range(400)})
     found = Estimator([*suspects, *controls]).estimate(looked, StopRule(0.1, share_left=0.0))
     assert found.stop
-    assert "below the limit" in found.advice
+    assert "fewer than 0.1 a minute" in found.advice
     found = Estimator([*suspects, *controls]).estimate(looked, StopRule(0.0, share_left=0.02))
     assert found.stop
-    assert "below the target of 2 %" in found.advice
+    assert "fewer labels are wrong than the target of 2 %" in found.advice
     found = Estimator([*suspects, *controls]).estimate(looked[:10], StopRule(0.1, 0.02))
     assert not found.stop
     found = Estimator(suspects[:60]).estimate(looked)
     assert found.stop
-    assert found.advice.startswith("All suspects are decided.")
+    assert found.advice.startswith("Stop: every label that the scan lists is checked.")
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "said"),
+    [
+        (15.0, 0.0, 4_525.0, "too few to confirm it: they would allow up to 4,525. Answer more of them"),
+        (15.0, 5.0, 30.0, "The 40 random checks answered so far agree: 5 to 30."),
+        (15.0, 60.0, 300.0, "point to more, 60 to 300: the scan overlooks"),
+        (50.0, 0.0, 20.0, "point to fewer, 0 to 20."),
+    ],
+)
+def test_the_errors_left_come_with_what_to_do_next(
+    expected: float, low: float, high: float, said: str
+) -> None:
+    words = left_words(Remaining(Interval(low, low, high), 6_000.0), expected, 40)
+    assert words.startswith(f"About {expected:.0f} of the 6,000 labels that nobody checked")
+    assert said in words
 
 
 def test_a_reviewer_who_misses_half_makes_twice_the_errors_likely() -> None:

@@ -50,6 +50,7 @@ ANSWERS = [
     _answer("b", "walrus", "has", shown={"exact_duplicates": ["c"]}, milliseconds=8_000),
     _answer("<i>d</i>", "crimson", "has"),
     _answer("<i>d</i>", "crimson", "has_not", reviewer="bob", stage="second"),
+    _answer("b", "walrus", "comment", comment="the tusks are real"),
 ]
 
 
@@ -103,7 +104,14 @@ def test_the_page_shows_hostile_text_and_runs_none_of_it(
     for shown in ("&lt;script&gt;alert(1)", "⟨RLO⟩", "&lt;b&gt;eve", "&lt;i&gt;d"):
         assert shown in page
     assert "default-src &#39;none&#39;" in page
-    for text in ("Wrong positive", "Krippendorff", "All suspects are decided.", 'data-spec="spec-errors"'):
+    assert "the tusks are real" in page  # a comment on a label that stays
+    assert "needs 5 labels with two votes, has 2" in page  # no agreement from two cells
+    for text in (
+        "Label may be wrong",
+        "Krippendorff",
+        "every label that the scan lists is checked",
+        'data-spec="spec-errors"',
+    ):
         assert text in page
 
 
