@@ -1,7 +1,8 @@
 """Reading a decision log: entry by entry, joined with its events, and checked line by line."""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def read_log(folder: Path | str, *, since: str | None = None, until: str | None 
             yield entry
 
 
+def read_logs(
+    folders: Iterable[Path | str], *, since: str | None = None, until: str | None = None
+) -> Iterator[Entry]:
+    """The entries of several logs, one log after the other; a folder that is named twice is read once."""
+    once = dict.fromkeys(map(Path, folders))
+    return itertools.chain.from_iterable(read_log(each, since=since, until=until) for each in once)
+
+
 def _entry(line: Line) -> Entry | None:
     if line.document is None:
         raise LogError(f"{line.place} {line.fault}; `merchantguard log verify` shows all damage")
@@ -44,19 +53,24 @@ class History:
     events: tuple[DecisionEvent, ...]
 
 
-def histories(folder: Path | str, *, since: str | None = None, until: str | None = None) -> list[History]:
+def histories(*folders: Path | str, since: str | None = None, until: str | None = None) -> list[History]:
     """Every decision of a time with all its events, whenever those came.
 
+    :param folders: logs that are read together: events may stand in another one than their decision, since a service that
+        runs keeps its own log to itself.
     :raises LogError: as `read_log`.
     """
     decisions: dict[str, DecisionRecord] = {}
     events: dict[str, list[DecisionEvent]] = {}
-    for entry in read_log(folder):
+    for entry in read_logs(folders):
         if isinstance(entry, DecisionEvent):
             events.setdefault(entry.decision_id, []).append(entry)
         elif (not since or entry.time >= since) and (not until or entry.time < until):
             decisions[entry.decision_id] = entry
-    return [History(each, tuple(events.get(key, ()))) for key, each in decisions.items()]
+    return [
+        History(each, tuple(sorted(events.get(key, ()), key=lambda event: event.time)))
+        for key, each in decisions.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
