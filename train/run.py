@@ -25,7 +25,7 @@ from .evaluation.breakdown import length_band
 from .evaluation.decision_rule import DecisionRule
 from .evaluation.predictions import Predictions
 from .fitting.predict import predict_logits
-from .languages import tell_languages
+from ..data.languages import tell_languages
 from .model.encoder import Base
 from .model.policy_model import (
     PolicyModel,

@@ -9,6 +9,9 @@ _COMMANDS = {
     "quickstart": Command(
         "quickstart", "train, export and score the example pages: the whole way once", extra="export"
     ),
+    "check": Command(
+        "data.check.cli", "what record files hold and what that is enough for, before training", extra="train"
+    ),
     "train": Command("train.cli.train", "train, calibrate, certify and evaluate a run", extra="train"),
     "search": Command(
         "train.cli.search",
@@ -44,6 +47,11 @@ _COMMANDS = {
     "monitor": Command(
         "operate.monitor.cli",
         "precision, recall, drift and alarms in production, from a decision log",
+        extra="operate",
+    ),
+    "queue": Command(
+        "operate.queue.cli",
+        "what reviewers see next, their answers, and what another queue would find",
         extra="operate",
     ),
     "bench": Command(

@@ -12,6 +12,7 @@ from ...core.files import sha256_file
 from ...data.augmentation.composition import PageParts, compose_pages
 from ...data.augmentation.disguise import disguised_copies
 from ...data.augmentation.quotes import compliant_passages, quote_records
+from ...data.check.labels import require_labels
 from ...data.records.fingerprint import fingerprint_records
 from ...data.records.readers import read_records
 from ...data.records.record import Record, label_matrix
@@ -68,6 +69,7 @@ def load_split_records(settings: DataSettings, *, strict: bool, rejects: Path | 
         if not read.records:
             raise RecordError(message)
         print(message, file=sys.stderr)
+    require_labels(paths, read.records, taxonomy)
     seed = settings.split_seed
     manifest = make_splits(
         read.records, taxonomy, fractions=settings.fractions, seed=seed, by_time=settings.by_time

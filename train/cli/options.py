@@ -9,6 +9,7 @@ from datasets import disable_progress_bars as disable_dataset_bars
 from transformers.utils.logging import disable_progress_bar as disable_weight_bars
 
 from ...core.progress import progress
+from ...data.check.labels import require_labels
 from ...data.records.readers import RecordSet, read_records
 from ...data.records.record import Record
 from ...data.taxonomy import Taxonomy
@@ -58,10 +59,12 @@ def chosen_settings(config: Path | None, overrides: Sequence[str], data: Sequenc
 def read_labelled(args: argparse.Namespace, taxonomy: Taxonomy) -> RecordSet:
     """The records of the files in `args.data`; bad rows are set aside in the folder --out, if it is given.
 
-    :raises RecordError: if a file cannot be read, or a row with --strict.
+    :raises RecordError: if a file cannot be read, or a row with --strict, or nothing is labelled.
     """
     rejects = args.out / "rejects.jsonl" if args.out else None
-    return read_records(args.data, taxonomy, strict=args.strict, rejects=rejects)
+    read = read_records(args.data, taxonomy, strict=args.strict, rejects=rejects)
+    require_labels(args.data, read.records, taxonomy)
+    return read
 
 
 def predict(run: LoadedRun, records: Sequence[Record]) -> Predictions:

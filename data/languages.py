@@ -1,12 +1,12 @@
-"""The language of records, told at training time."""
+"""The language of records, told where training and checks of data have the libraries for it."""
 
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from ..core.extras import require
-from ..data.cleaning.text import clean
-from ..data.language import ENGLISH, language_statistics
+from .cleaning.text import clean
+from .language import ENGLISH, language_statistics
 
 _CHARACTERS_READ = 4_000
 _FEWEST_WORDS = 5
@@ -18,11 +18,11 @@ def tell_languages(texts: Sequence[str]) -> tuple[str, ...]:
     What the statistics that scoring uses take for English is "en"; py3langid, which takes product names for other
     languages, is asked about the rest only.
     """
-    return tuple(_language(text) for text in texts)
+    return tuple(language_of(clean(text).text) for text in texts)
 
 
-def _language(text: str) -> str:
-    clean_text = clean(text).text
+def language_of(clean_text: str) -> str:
+    """The ISO 639 code of a clean text's language; "" where it is too short to tell."""
     statistics = language_statistics(clean_text)
     if statistics.is_english:
         return ENGLISH
