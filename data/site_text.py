@@ -17,7 +17,7 @@ class SiteText:
     """A text and the ranges of it (start, end) that are pages, in order; text outside of them is always read.
 
     :param hidden_from: where what no visitor sees begins, to the end of the text; None without any.
-    :param is_page: it comes from HTML: with hardly any words it may be a page that scripts have not filled yet.
+    :param is_page: it comes from HTML or from a crawl: with hardly any words it may be pages that scripts have not filled.
     """
 
     text: str
@@ -64,7 +64,7 @@ def _new_lines(text: str, start: int, stop: int, seen: set[str]) -> tuple[list[t
 def text_of(record: Record) -> str | SiteText:
     """What the scorer reads of a record: its text, or, if it is a page or has several, its site's."""
     pages = tuple((part.start, part.end) for part in record.parts if part.name.startswith("pages["))
-    is_page = any(part.name == "html" for part in record.parts)
+    is_page = len(pages) > 1 or any(part.from_html for part in record.parts)
     if len(pages) < 2 and record.hidden_from is None and not is_page:
         return record.text
     return SiteText(record.text, pages, record.hidden_from, is_page)

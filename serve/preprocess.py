@@ -15,13 +15,17 @@ from .engine.onnx_model import Floats, Outputs
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """A text, cleaned and cut into windows; from `hidden_from` of the clean text on no visitor sees it."""
+    """A text, cleaned and cut into windows; from `hidden_from` of the clean text on no visitor sees it.
+
+    :param pages: the ranges of `raw` that are pages of a site.
+    """
 
     raw: str
     clean: CleanText
     windows: Windows
     hidden_from: int | None = None
     is_page: bool = False
+    pages: tuple[tuple[int, int], ...] = ()
 
     @property
     def visible(self) -> str:
@@ -50,7 +54,7 @@ def encode_texts(texts: Sequence[str | SiteText], tokenizer: WindowTokenizer) ->
     found = [_clean_site(text) if isinstance(text, SiteText) else (clean(text), None) for text in texts]
     windows = tokenizer.encode_batch([text.text for text, _ in found], [hidden for _, hidden in found])
     return [
-        EncodedText(text.text, cleaned, cut, hidden, text.is_page)
+        EncodedText(text.text, cleaned, cut, hidden, text.is_page, text.pages)
         if isinstance(text, SiteText)
         else EncodedText(text, cleaned, cut)
         for text, (cleaned, hidden), cut in zip(texts, found, windows, strict=True)

@@ -39,7 +39,7 @@ def text_warnings(encoded: EncodedText, languages: Sequence[str]) -> tuple[str, 
     warnings = []
     if tuple(languages) == (ENGLISH,) and not language_statistics(text).is_english:
         warnings.append(LANGUAGE)
-    if is_thin(text):
+    if is_thin(text) or _has_thin_pages_only(encoded):
         warnings.append(EMPTY_PAGE if encoded.is_page else THIN_PAGE)
     if encoded.windows.truncated:
         warnings.append(TRUNCATED)
@@ -50,6 +50,11 @@ def is_thin(text: str) -> bool:
     """Whether clean text has too few words to judge, or hardly more than a notice that the page is not there yet."""
     words = sum(1 for _ in islice(_WORD.finditer(text), _WORDS_OF_A_SHELL))
     return words < _FEWEST_WORDS or (words < _WORDS_OF_A_SHELL and bool(_SHELL.search(text)))
+
+
+def _has_thin_pages_only(encoded: EncodedText) -> bool:
+    """Whether no page of a site has words enough, however many its many pages have together."""
+    return bool(encoded.pages) and all(is_thin(encoded.raw[start:end]) for start, end in encoded.pages)
 
 
 def finding_decision(decision: Decision, warnings: Sequence[str]) -> Decision:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.cleaning.text import clean
+from ...data.cleaning.text import clean_parts
 from ...data.records.record import Record, label_matrix
 from ...data.records.schema import parse_timestamp
 from ...data.splitting.near_duplicates import near_duplicate_groups
@@ -59,7 +59,7 @@ def scan_records(
     """
     labels = label_matrix(records, taxonomy)
     cells = Cells(labels.positive, labels.mask, outputs.probabilities)
-    texts = [clean(record.text).text for record in records]
+    texts = [clean_parts(record.text, record.hidden_from)[0].text for record in records]
     duplicates = near_duplicate_groups(texts, seed=seed)
     neighbours = nearest(neighbour_vectors(texts, outputs.vectors), duplicates, seed=seed)
     annotators = tuple(record.annotator for record in records)

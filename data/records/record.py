@@ -63,7 +63,7 @@ class Part:
     """Where a piece of the input lies in `Record.text`, in characters.
 
     `name` is "name", "description", "text", "html" or "pages[i]" with i from 0, and "hidden" or "hidden[i]" for what the
-    body or that page does not show. A page of a crawl also says when it was collected and which WARC record holds it.
+    body or that page does not show. `from_html`: it was read from markup. A page of a crawl also says when it was collected and which WARC record holds it.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Part:
     end: int
     collected_at: str | None = None
     warc_record_id: str | None = None
+    from_html: bool = False
 
     @property
     def is_hidden(self) -> bool:
@@ -240,8 +241,13 @@ def _document(given: Mapping[str, Any]) -> tuple[str, tuple[Part, ...]]:
         if end > MAX_DOCUMENT_CHARACTERS:
             raise RecordError(f"{name}: the document would pass {MAX_DOCUMENT_CHARACTERS:,} characters")
         pieces.append(piece)
-        source = () if page is None else (page.collected_at, page.warc_record_id)
-        parts.append(Part(name, None if page is None else page.url, start, end, *source))
+        if page is None:
+            parts.append(
+                Part(name, None, start, end, from_html="html" in given and name in ("html", "hidden"))
+            )
+        else:
+            source = (page.collected_at, page.warc_record_id)
+            parts.append(Part(name, page.url, start, end, *source, from_html=page.html is not None))
     text = "\n".join(pieces)
     if not text or text.isspace():
         raise RecordError("the document is empty: no name, description or body with visible text")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ...core.errors import MerchantGuardError, RecordError, StorageError
 from ...data.records.record import Record, record_from
+from ...data.site_text import SiteText, text_of
 from ...serve import Assessment, BatcherClosed, DeadlineExceeded, QueueFull
 from ...serve.decision_record import DecisionRecord, Recorder
 from ..actions import ActionTable, Case, Outcome
@@ -78,7 +79,7 @@ class Desk:
         )
         try:
             read = read_item(item, index)
-            assessment = await _in_time(model, read.record.text, deadline)
+            assessment = await _in_time(model, text_of(read.record), deadline)
             result = _result(index, read, assessment, model)
             entry, outcome = self._entry(model, read, assessment, request_id)
             if outcome is not None:
@@ -144,7 +145,7 @@ class Desk:
         return entry, outcome
 
 
-async def _in_time(model: Loaded, text: str, deadline: float | None) -> Assessment:
+async def _in_time(model: Loaded, text: str | SiteText, deadline: float | None) -> Assessment:
     """The assessment; a deadline also holds while the engine hangs, when the batcher cannot look at it.
 
     :raises DeadlineExceeded: if the deadline passes first.
@@ -231,7 +232,11 @@ def _result(index: int, item: Item, assessment: Assessment, model: Loaded) -> Re
             certificate=each.certificate,
             spans=[
                 SpanOut(
-                    start=span.start, end=span.end, text=shown(span.text), url=_url(item.record, span.start)
+                    start=span.start,
+                    end=span.end,
+                    text=shown(span.text),
+                    url=_url(item.record, span.start),
+                    hidden=span.hidden,
                 )
                 for span in each.spans
             ],

@@ -71,12 +71,13 @@ class AssessIn(BaseModel):
 
 
 class SpanOut(BaseModel):
-    """A passage; offsets count Unicode code points of the text that was read."""
+    """A passage; offsets count Unicode code points of the text that was read. `hidden`: no visitor of the page sees it."""
 
     start: int
     end: int
     text: str
     url: str | None = None
+    hidden: bool = False
 
 
 class FindingOut(BaseModel):

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...core.errors import MerchantGuardError
+from ...data.site_text import SiteText
 from ..assessment import Assessment
 from ..engine.onnx_model import Floats, Outputs
 from ..postprocess import Postprocessor, ScoredText
@@ -80,31 +81,31 @@ class MicroBatcher:
 
     # -- for callers ------------------------------------------------------------------------------------
 
-    def submit(self, text: str, *, deadline: float | None = None) -> "Future[Assessment]":
-        """Queue a text; the future gives its assessment.
+    def submit(self, text: str | SiteText, *, deadline: float | None = None) -> "Future[Assessment]":
+        """Queue a text or a site's text; the future gives its assessment.
 
         `future.cancel()` withdraws the text as long as one of its windows waits: its tokens leave the queue at once,
         and windows that have not begun never run.
 
         :param deadline: seconds from now after which nobody needs the answer: a request of which a window still
             waits then fails with `DeadlineExceeded`, and that window is not scored.
-        :raises TypeError: if `text` is not a str.
+        :raises TypeError: if `text` is neither.
         :raises QueueFull: if the text's tokens do not fit into the queue; nothing is queued.
         :raises BatcherClosed: after `close`.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}")
+        if not isinstance(text, str | SiteText):
+            raise TypeError(f"text must be a str or a SiteText, not {type(text).__name__}")
         [encoded] = encode_texts([text], self._scorer.tokenizer)
         [early] = self._scorer.clear_early([encoded])
         return self._enqueue(encoded, deadline).future if early is None else self._answered(early)
 
-    async def assess_async(self, text: str, *, deadline: float | None = None) -> Assessment:
+    async def assess_async(self, text: str | SiteText, *, deadline: float | None = None) -> Assessment:
         """Assess a text from a coroutine; cancelling the coroutine withdraws the request.
 
         :raises TypeError, QueueFull, BatcherClosed: as `submit`.
         :raises DeadlineExceeded: if it waited too long.
         """
-        if isinstance(text, str) and len(text) > _CHARACTERS_INLINE:
+        if isinstance(text, str | SiteText) and len(text) > _CHARACTERS_INLINE:
             future = await asyncio.to_thread(self.submit, text, deadline=deadline)
         else:
             future = self.submit(text, deadline=deadline)

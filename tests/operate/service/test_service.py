@@ -60,6 +60,17 @@ def test_a_text_and_a_list_with_a_bad_item(served: httpx2.Client) -> None:
     assert results[5]["error"]["type"] == "invalid"
 
 
+def test_pages_are_read_as_everywhere_hidden_text_apart_and_shells_never_clear(served: httpx2.Client) -> None:
+    hidden = (
+        "<p>We sell goods in every town and post them.</p><p hidden>We sell crimson goods in every town.</p>"
+    )
+    shell = [{"html": f"<title>Shop {word}</title>Loading..."} for word in ("one", "two", "three")]
+    found, thin = assess(served, [{"html": hidden}, {"pages": shell}]).json()["results"]
+    assert found["findings"][0]["policy"] == "alpha"
+    assert all(span["hidden"] for span in found["findings"][0]["spans"])
+    assert (thin["decision"], thin["warnings"]) == ("review", ["thin_page"])
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
