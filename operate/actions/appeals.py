@@ -46,9 +46,9 @@ def appeal(
     return event
 
 
-def appeal_labels(folder: Path) -> Iterator[dict[str, Any]]:
-    """Label rows from the appeals of a log, to be joined with the records by `id`: label_source is "appeal"."""
-    for history in histories(folder):
+def appeal_labels(*folders: Path) -> Iterator[dict[str, Any]]:
+    """Label rows from the appeals of logs that are read together, to be joined with the records by `id`: label_source is "appeal"."""
+    for history in histories(*folders):
         appeals = [event for event in history.events if event.kind == "appeal"]
         if not appeals or history.decision.record_id is None:
             continue

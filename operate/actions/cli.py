@@ -10,7 +10,7 @@ from ...core.files import atomic_path
 from ...data.taxonomy import load_taxonomy
 from ...serve.bundle_reader import read_bundle
 from ...serve.decision_record import DecisionRecord
-from ..log import LogWriter, histories, read_log
+from ..log import LogWriter, histories, read_logs
 from .appeals import appeal, appeal_labels
 from .table import STRONGEST_FIRST, load_table
 from .trial import Trial, try_table
@@ -19,11 +19,12 @@ EPILOG = """examples:
   merchantguard actions show > actions.yaml
   merchantguard actions test actions.yaml decisions/ --since 2026-11-01
   merchantguard actions test new.yaml decisions/ --old actions.yaml --bundle bundle/
-  merchantguard actions appeal decisions/ 0193b1c2-... --reviewer ann --not-violated counterfeit --reason "licence shown"
-  merchantguard actions labels decisions/ --to appeals.jsonl
+  merchantguard actions appeal decisions/ 0193b1c2-... --to appeals/ --reviewer ann --not-violated counterfeit
+  merchantguard actions labels decisions/ appeals/ --to appeals.jsonl
 
 show prints the shipped table. test shows what a table would have done to logged decisions; the log has neither exposure nor
-history, so rules on these are tried without. An appeal is decided by a reviewer who has not reviewed the decision."""
+history, so rules on these are tried without. An appeal is decided by a reviewer who has not reviewed the decision. A running service keeps its
+log to itself: appeals go to a log of their own (--to), and later commands read both."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands.add_parser("show", help="print the shipped table")
     test = commands.add_parser("test", help="what a table would have done to logged decisions")
     test.add_argument("table", type=Path, help="action table (YAML)")
-    test.add_argument("log", type=Path, help="folder of the decision log")
+    _add_logs(test)
     test.add_argument(
         "--old", type=Path, metavar="TABLE", help="compare with this table, not with the logged actions"
     )
@@ -42,8 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--since", metavar="TIME", help="only decisions from this ISO time on")
     test.add_argument("--until", metavar="TIME", help="only decisions before this ISO time")
     hear = commands.add_parser("appeal", help="log the outcome of an appeal")
-    hear.add_argument("log", type=Path, help="folder of the decision log (no service may write it meanwhile)")
-    hear.add_argument("decision_id")
+    _add_logs(hear, "; further ones with reviews of the decision")
+    hear.add_argument("decision_id", help="the decision; `merchantguard log show` finds it")
+    hear.add_argument(
+        "--to",
+        type=Path,
+        metavar="LOG",
+        help="folder of the log to write, made when it is missing (default: the first log, which no service may write)",
+    )
     hear.add_argument("--reviewer", required=True, help="who decides; not who reviewed it before")
     for name, text in (
         ("violated", "are violated"),
@@ -55,10 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     hear.add_argument("--reason", default="")
     labels = commands.add_parser("labels", help="write the outcomes of appeals as labels")
-    labels.add_argument("log", type=Path, help="folder of the decision log")
+    _add_logs(labels, " and those of its appeals")
     labels.add_argument(
         "--to", type=Path, required=True, metavar="FILE", help="JSONL file, to join with records by id"
     )
+
+
+def _add_logs(parser: argparse.ArgumentParser, others: str = "") -> None:
+    parser.add_argument("log", type=Path, nargs="+", help=f"folder of the decision log{others}")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -77,7 +88,7 @@ def _test(args: argparse.Namespace) -> int:
         severity = {policy.id: policy.severity for policy in read_bundle(args.bundle).policies}
     else:
         severity = {policy.id: policy.severity for policy in load_taxonomy().policies}
-    entries = read_log(args.log, since=args.since, until=args.until)
+    entries = read_logs(args.log, since=args.since, until=args.until)
     records = (entry for entry in entries if isinstance(entry, DecisionRecord))
     _print_trial(try_table(table, records, severity, old=old))
     return 0
@@ -104,19 +115,23 @@ def _print_trial(trial: Trial) -> None:
 
 
 def _appeal(args: argparse.Namespace) -> int:
-    found = [each for each in histories(args.log) if each.decision.decision_id == args.decision_id]
-    if not found:
-        raise RecordError(f"{args.log}: no decision {args.decision_id!r}")
+    if not any(each.decision.decision_id == args.decision_id for each in histories(*args.log)):
+        raise RecordError(f"{', '.join(map(str, args.log))}: no decision {args.decision_id!r}")
     labels: dict[str, bool | None] = dict.fromkeys(args.violated, True)
     labels |= dict.fromkeys(args.not_violated, False) | dict.fromkeys(args.unclear)
-    with LogWriter(args.log) as log:
-        event = appeal(log, found[0], reviewer=args.reviewer, labels=labels, reason=args.reason)
+    target = args.to or args.log[0]
+    with LogWriter(
+        target
+    ) as log:  # read again under its lock: of two appeals at once the second sees the first
+        both = histories(*args.log, target)
+        history = next(each for each in both if each.decision.decision_id == args.decision_id)
+        event = appeal(log, history, reviewer=args.reviewer, labels=labels, reason=args.reason)
     print(json.dumps(event.to_dict(), ensure_ascii=False))
     return 0
 
 
 def _labels(args: argparse.Namespace) -> int:
-    rows = list(appeal_labels(args.log))
+    rows = list(appeal_labels(*args.log))
     with atomic_path(args.to) as temporary, open(temporary, "w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     print(f"{args.to}: {len(rows):,} labels from appeals")

@@ -10,13 +10,14 @@ from pathlib import Path
 from ...core.files import atomic_path
 from ...core.progress import progress
 from ...serve.decision_record import DecisionEvent, DecisionRecord
-from .reader import canonical, read_log, verify
+from .reader import canonical, read_logs, verify
 from .segments import LogError
 
 EPILOG = """examples:
   merchantguard log verify decisions/
   merchantguard log show decisions/ --request-id 4bf92f35
   merchantguard log show decisions/ --decision block --since 2026-11-01 --limit 5
+  merchantguard log show decisions/ appeals/ --decision-id 0193b1c2-...
   merchantguard log export decisions/ decisions.parquet --events events.jsonl
 
 show prints one entry a line as JSON: the decisions that match, each followed by its events. verify prints the number of
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = commands.add_parser("verify", help="check every line of the log and its chain")
     check.add_argument("log", type=Path, help="folder of the log")
     show = commands.add_parser("show", help="print decisions with their events")
-    show.add_argument("log", type=Path, help="folder of the log")
+    _add_logs(show)
     for name in ("request-id", "decision-id", "merchant-id", "record-id", "decision"):
         show.add_argument(
             f"--{name}", metavar="VALUE", help=f"only decisions with this {name.replace('-', ' ')}"
@@ -39,10 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--limit", type=int, default=None, metavar="N", help="at most N decisions")
     _add_times(show)
     export = commands.add_parser("export", help="write the decisions as Parquet, for DuckDB or Spark")
-    export.add_argument("log", type=Path, help="folder of the log")
+    _add_logs(export)
     export.add_argument("out", type=Path, help="Parquet file to write")
     export.add_argument("--events", type=Path, metavar="FILE", help="also write the events, as JSON lines")
     _add_times(export)
+
+
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "log", type=Path, nargs="+", help="folder of the log; several are read together, as those of appeals"
+    )
 
 
 def _add_times(parser: argparse.ArgumentParser) -> None:
@@ -69,18 +76,19 @@ def _verify(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     fields = ("request_id", "decision_id", "merchant_id", "record_id", "decision")
     wanted = {name: getattr(args, name) for name in fields if getattr(args, name) is not None}
-    decisions: dict[str, list[str]] = {}
-    for entry in read_log(args.log):
-        if isinstance(entry, DecisionEvent):
-            if entry.decision_id in decisions:
-                decisions[entry.decision_id].append(canonical(entry))
-        elif _matches(entry, wanted, args) and (args.limit is None or len(decisions) < args.limit):
-            decisions[entry.decision_id] = [canonical(entry)]
-    for lines in decisions.values():
-        print("\n".join(lines))
-    if not decisions:
-        print(f"{args.log}: no decision matches", file=sys.stderr)
-    return 0 if decisions else 1
+    shown: dict[str, DecisionRecord] = {}
+    events: list[DecisionEvent] = []
+    for entry in _decisions(read_logs(args.log), events):
+        if _matches(entry, wanted, args) and (args.limit is None or len(shown) < args.limit):
+            shown[entry.decision_id] = entry
+    for decision in shown.values():
+        print(canonical(decision))
+        own = (event for event in events if event.decision_id == decision.decision_id)
+        for event in sorted(own, key=lambda event: event.time):
+            print(canonical(event))
+    if not shown:
+        print(f"{', '.join(map(str, args.log))}: no decision matches", file=sys.stderr)
+    return 0 if shown else 1
 
 
 def _matches(entry: DecisionRecord, wanted: dict[str, str], args: argparse.Namespace) -> bool:
@@ -95,7 +103,7 @@ def _export(args: argparse.Namespace) -> int:
 
     if args.out.is_dir():
         raise LogError(f"{args.out} is a folder; name the Parquet file to write")
-    entries = read_log(args.log, since=args.since, until=args.until)
+    entries = read_logs(args.log, since=args.since, until=args.until)
     events: list[DecisionEvent] = []
     rows = 0
     with (

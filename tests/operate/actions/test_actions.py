@@ -210,3 +210,38 @@ def test_an_appeal_needs_another_reviewer_and_becomes_a_label(
         ["alcohol"],
         "appeal",
     )
+
+
+def test_an_appeal_is_heard_while_a_service_writes_the_decisions(
+    decisions: tuple[Path, list[DecisionRecord]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, (blocked, _) = decisions
+    appeals, labels = tmp_path / "appeals", tmp_path / "labels.jsonl"
+    command = ["actions", "appeal", str(folder), blocked.decision_id, "--not-violated", "weapons"]
+    with LogWriter(folder):  # as a running service
+        assert main([*command, "--reviewer", "bob"]) == 2
+        assert "another process writes this log" in capsys.readouterr().err
+        assert main([*command, "--reviewer", "bob", "--to", str(appeals)]) == 0
+        assert main([*command, "--reviewer", "bob", "--to", str(appeals)]) == 2
+        assert "another reviewer" in capsys.readouterr().err
+        assert main(["actions", "labels", str(folder), str(appeals), "--to", str(labels)]) == 0
+        capsys.readouterr()
+        logs = [str(appeals), str(folder)]  # the decision comes after its event
+        assert main(["log", "show", *logs, "--decision-id", blocked.decision_id]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["type"], each["decision_id"]) for each in shown] == [
+        ("decision", blocked.decision_id),
+        ("event", blocked.decision_id),
+    ]
+    assert json.loads(labels.read_text())["annotator"] == "bob"
+    assert histories(folder)[0].events == ()
+    assert len(histories(folder, appeals, appeals)[0].events) == 1
+
+
+def test_an_appeal_needs_a_decision_of_the_log(
+    decisions: tuple[Path, list[DecisionRecord]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["actions", "appeal", str(decisions[0]), uuid7(), "--reviewer", "bob"]
+    assert main([*command, "--to", str(tmp_path / "appeals")]) == 2
+    assert "no decision" in capsys.readouterr().err
+    assert not (tmp_path / "appeals").exists()
