@@ -24,6 +24,11 @@ Floats = NDArray[np.float64]
 # Without a single violation of any policy: review what is a violation one time in twenty.
 NO_POSITIVES_REVIEW = 0.05
 
+# Under a review budget a record goes to review by the limit of any violation. A policy with less than a quarter of that
+# limit is no finding: on validation records the same ones go to review, a reviewer sees 1.5 findings a record in place of
+# 2.7, and a hundredth of the violated policies is no longer named.
+_SHARE_OF_LIMIT = 0.25
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
@@ -149,8 +154,11 @@ def fit_all_thresholds(
     :param clusters: N names, as in `fit_thresholds`.
     """
     cross_fitted = folds.count > 1
-    own = fit_thresholds(probabilities.policies, labels, policies, targets=targets, clusters=clusters)
     any_review = fit_any_review(probabilities.any_violation, labels, targets=targets, clusters=clusters)
+    least = 0.0 if targets.review_budget is None else any_review.threshold * _SHARE_OF_LIMIT
+    own = fit_thresholds(
+        probabilities.policies, labels, policies, targets=targets, clusters=clusters, least_review=least
+    )
     own = tuple(_cross_fitted(each) for each in own) if cross_fitted else own
     any_review = replace(any_review, cross_fitted=cross_fitted)
     columns = np.array([each.block is None for each in own])
@@ -217,6 +225,7 @@ def fit_thresholds(
     *,
     targets: Targets | None = None,
     clusters: Sequence[str] | None = None,
+    least_review: float = 0.0,
 ) -> tuple[PolicyThreshold, ...]:
     """Choose and certify the thresholds of every policy on records that training never saw.
 
@@ -229,6 +238,7 @@ def fit_thresholds(
     :param policies: the K ids.
     :param clusters: N names, where several records come from one source (a domain). For each policy the first labelled
         record of a cluster then stands for it, and the certificates are about such records.
+    :param least_review: lower limit of the review thresholds.
     :raises ValueError: if shapes differ, or a labelled cell holds a probability outside [0, 1] or a label that is neither
         0 nor 1.
     """
@@ -251,6 +261,9 @@ def fit_thresholds(
             confidence=confidence,
         )
         review = choose_review(values[positive], pooled, recall_target=recall, confidence=confidence)
+        if review.threshold < least_review:
+            reason = "raised to a quarter of the limit of any violation, which the review budget sets"
+            review = _review(least_review, values[positive], review, certified=False, reason=reason)
         if block.threshold is not None and review.threshold > block.threshold:
             # A lower review threshold finds no fewer violations: the certificate stays true.
             review = _review(block.threshold, values[positive], review, reason=f"{review.reason}; as block")

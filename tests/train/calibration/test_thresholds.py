@@ -352,3 +352,15 @@ def test_thresholds_go_out_and_come_back():
     for broken in ([], {"policies": []}, {"any_violation": {}, "pooled": None, "policies": []}):
         with pytest.raises(RunError, match="calibrate the run again"):
             Thresholds.from_json(broken)
+
+
+def test_under_a_budget_a_policy_with_little_of_the_limit_is_no_finding():
+    probabilities, labels = draw(3_000, 4, separation=2.0)
+    free, limited = everything(probabilities, labels), everything(probabilities, labels, review_budget=0.02)
+    least = limited.any_review.threshold / 4
+    assert any(each.review < least for each in free.policies)
+    for before, after in zip(free.policies, limited.policies, strict=True):
+        assert after.review == max(before.review, least)
+        if before.review < least:
+            assert "quarter" in after.review_certificate.reason
+            assert not after.review_certificate.certified
