@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,26 +12,36 @@ from ...core.files import atomic_path
 from ...core.progress import progress
 from ...serve.decision_record import DecisionEvent, DecisionRecord
 from .reader import canonical, read_logs, verify
-from .segments import LogError
+from .segments import Head, LogError, head
 
 EPILOG = """examples:
   merchantguard log verify decisions/
+  merchantguard log head decisions/ > head.json
+  merchantguard log verify decisions/ --head head.json
   merchantguard log show decisions/ --request-id 4bf92f35
   merchantguard log show decisions/ --decision block --since 2026-11-01 --limit 5
   merchantguard log show decisions/ appeals/ --decision-id 0193b1c2-...
   merchantguard log export decisions/ decisions.parquet --events events.jsonl
 
 show prints one entry a line as JSON: the decisions that match, each followed by its events. verify prints the number of
-lines and the last chain, and ends with status 1 if a line was changed, is missing or is cut off."""
+lines and the last chain, and ends with status 1 if a line was changed, is missing or is cut off. Lines cut from the very end
+show only with a head that was kept elsewhere."""
 
 _ROWS = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands."""
-    commands = parser.add_subparsers(dest="task", required=True, metavar="verify | show | export")
+    commands = parser.add_subparsers(dest="task", required=True, metavar="verify | head | show | export")
     check = commands.add_parser("verify", help="check every line of the log and its chain")
     check.add_argument("log", type=Path, help="folder of the log")
+    known = check.add_mutually_exclusive_group()
+    known.add_argument(
+        "--head", type=Path, metavar="FILE", help="a kept output of `log head` that must be in the log"
+    )
+    known.add_argument("--expect-chain", metavar="CHAIN", help="a kept chain that must be in the log")
+    last = commands.add_parser("head", help="print number and chain of the last line, to be kept elsewhere")
+    last.add_argument("log", type=Path, help="folder of the log")
     show = commands.add_parser("show", help="print decisions with their events")
     _add_logs(show)
     for name in ("request-id", "decision-id", "merchant-id", "record-id", "decision"):
@@ -61,16 +72,41 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `merchantguard log`."""
-    return {"verify": _verify, "show": _show, "export": _export}[args.task](args)
+    return {"verify": _verify, "head": _head, "show": _show, "export": _export}[args.task](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    found = verify(args.log)
+    found = verify(args.log, _kept(args))
     for fault in found.faults:
         print(fault)
     state = f"{len(found.faults)} damaged" if found.faults else "none damaged"
     print(f"{args.log}: {found.lines:,} lines, {state}; last chain {found.chain}")
     return 1 if found.faults else 0
+
+
+def _kept(args: argparse.Namespace) -> Head | None:
+    """The head that the log must hold.
+
+    :raises LogError: if the file or the chain is none.
+    """
+    seq, chain, place = None, args.expect_chain, "--expect-chain"
+    if args.head is not None:
+        try:
+            document = json.loads(args.head.read_text(encoding="utf-8"))
+            seq, chain, place = int(document["seq"]), str(document["chain"]), str(args.head)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LogError(f"{args.head}: no output of `merchantguard log head` ({error!r})") from None
+    if chain is None:
+        return None
+    if not re.fullmatch(r"[0-9a-f]{64}", chain):
+        raise LogError(f"{place}: {chain!r} is no chain; it has 64 hexadecimal digits")
+    return Head(seq, chain)
+
+
+def _head(args: argparse.Namespace) -> int:
+    found = head(args.log)
+    print(json.dumps({"seq": found.seq, "chain": found.chain}))
+    return 0
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...serve.decision_record import DecisionEvent, DecisionRecord, read_entry
-from .segments import START, Line, LogError, link, read_lines, segments, split_chain
+from .segments import START, Head, Line, LogError, link, read_lines, segments, split_chain
 
 Entry = DecisionRecord | DecisionEvent
 
@@ -82,13 +82,16 @@ class Verified:
     faults: tuple[str, ...]
 
 
-def verify(folder: Path | str) -> Verified:
+def verify(folder: Path | str, kept: Head | None = None) -> Verified:
     """Check every line of a log: that it can be read, follows the one before, and was not changed.
 
+    :param kept: a head of this log that was kept elsewhere. Without one a log from whose end lines were cut is sound, as is
+        one that was written anew from some line on.
     :raises LogError: if there is no log.
     """
     faults: list[str] = []
     seq, chain, lines = 0, START, 0
+    missing = kept is not None and kept.chain != START
     for path in segments(Path(folder)):
         for line in read_lines(path):
             lines += 1
@@ -97,7 +100,20 @@ def verify(folder: Path | str) -> Verified:
                 faults.append(f"{line.place} {fault}")
             seq = int((line.document or {}).get("seq", seq + 1))
             chain = own or chain
+            if kept is not None and own == kept.chain and kept.seq in (None, seq):
+                missing = False
+    if kept is not None and missing:
+        faults.append(f"{folder}: {_no_kept(kept, seq)}")
     return Verified(lines, chain, tuple(faults))
+
+
+def _no_kept(kept: Head, last: int) -> str:
+    """What a log that does not hold the kept head lacks."""
+    if kept.seq is None:
+        return f"no line has the kept chain {kept.chain}: lines were cut from the end, or written anew"
+    if kept.seq > last:
+        return f"ends with line {last}, but line {kept.seq} was kept: lines {last + 1} to {kept.seq} were cut from the end"
+    return f"line {kept.seq} has not the kept chain {kept.chain}: the log was written anew up to there"
 
 
 def _check(line: Line, seq: int, chain: str) -> tuple[str | None, str | None]:

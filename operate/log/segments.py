@@ -45,6 +45,17 @@ class Line:
         return f"{self.path}: line {self.number}"
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last line of a log: its number and its chain. Kept elsewhere it proves that the log still holds all up to it.
+
+    :param seq: None where only the chain was kept.
+    """
+
+    seq: int | None
+    chain: str
+
+
 def segments(folder: Path) -> list[Path]:
     """The segments of a log, oldest first.
 
@@ -62,6 +73,24 @@ def segments(folder: Path) -> list[Path]:
 
 def _is_segment(path: Path) -> bool:
     return path.name.partition(".")[0].isdigit() and path.name[path.name.index(".") :] in _SUFFIXES
+
+
+def head(folder: Path) -> Head:
+    """The last line of a log; one that is still being written does not count. An empty log has number 0.
+
+    :raises LogError: if there is no log, or its last segment has no line that can be read.
+    """
+    for path in reversed(segments(folder)):
+        lines = list(read_lines(path))
+        last = next((line.document for line in reversed(lines) if line.document is not None), None)
+        if last is not None:
+            try:
+                return Head(int(last["seq"]), str(last["chain"]))
+            except (KeyError, TypeError, ValueError):
+                raise LogError(f"{path}: the last line has no number or no chain") from None
+        if lines and lines[0].fault != "is cut off":
+            raise LogError(f"{lines[0].place} {lines[0].fault}; `merchantguard log verify` shows all damage")
+    return Head(0, START)
 
 
 def encode_line(entry: dict[str, Any], seq: int, chain: str) -> tuple[bytes, str]:

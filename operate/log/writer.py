@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from ...core.errors import MerchantGuardError, StorageError
 from ...core.files import write_text
 from ...serve.decision_record import SCHEMA_VERSION, DecisionEvent, DecisionRecord, now
-from .segments import START, LogError, compress, encode_line, read_lines, segments
+from .segments import START, LogError, compress, encode_line, head, segments
 
 Entry = DecisionRecord | DecisionEvent
 
@@ -261,13 +261,8 @@ def _last_place(folder: Path) -> tuple[Path, int, str]:
     last = found[-1]
     if last.suffix == ".jsonl":
         _cut_torn_line(last)
-    seq, chain = 0, START
-    for path in reversed(found):
-        lines = [line for line in read_lines(path) if line.document is not None]
-        if lines:
-            document = lines[-1].document or {}
-            seq, chain = int(document["seq"]), str(document["chain"])
-            break
+    end = head(folder)
+    seq, chain = end.seq or 0, end.chain
     if last.suffix == ".jsonl":
         return last, seq, chain
     return _segment(folder, int(last.name.partition(".")[0]) + 1), seq, chain

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from merchantguard.operate.log import (
     LogFull,
     LogOptions,
     LogWriter,
+    head,
     histories,
     log_key,
     read_log,
@@ -116,6 +118,56 @@ def test_a_compressed_segment_that_is_cut_off_is_named(make_record: MakeRecord, 
     assert any("000001.jsonl.gz" in fault for fault in verify(tmp_path).faults)
     first.write_bytes(gzip.compress(b""))
     assert "are missing" in verify(tmp_path).faults[0]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_lines_cut_from_the_end_show_against_a_kept_head(
+    compression: Any, make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, kept = tmp_path / "log", tmp_path / "head.json"
+    with LogWriter(folder, LogOptions(segment_bytes=2000, compression=compression)) as log:
+        for _ in range(9):
+            log.append(make_record()).result(timeout=10)
+        assert main(["log", "head", str(folder)]) == 0  # while it is written
+    kept.write_text(capsys.readouterr().out)
+    found = json.loads(kept.read_text())
+    assert found == {"seq": 9, "chain": verify(folder).chain}
+    verifying = ["log", "verify", str(folder)]
+    for known in (["--head", str(kept)], ["--expect-chain", found["chain"]]):
+        assert main([*verifying, *known]) == 0
+    with LogWriter(folder) as log:
+        log.append(make_record())
+    assert main([*verifying, "--head", str(kept)]) == 0  # it has grown since
+
+    last = max(folder.glob("0*"))
+    last.write_bytes(b"")
+    before = max(path for path in folder.glob("0*") if path != last)
+    before.unlink()
+    capsys.readouterr()
+    assert main(verifying) == 0
+    assert main([*verifying, "--head", str(kept)]) == 1
+    assert "to 9 were cut from the end" in capsys.readouterr().out
+    assert main([*verifying, "--expect-chain", found["chain"]]) == 1
+    assert "cut from the end, or written anew" in capsys.readouterr().out
+
+
+def test_a_log_written_anew_shows_against_a_kept_head(make_record: MakeRecord, tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        with LogWriter(tmp_path / name) as log:
+            [log.append(make_record()) for _ in range(4)]
+    assert verify(tmp_path / "first", head(tmp_path / "again")).faults[0].endswith("written anew up to there")
+    assert verify(tmp_path / "first", head(tmp_path / "first")).faults == ()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"seq": "x", "chain": ""}', '{"seq": 1, "chain": "abc"}'])
+def test_what_is_no_head_is_refused(
+    content: str, make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LogWriter(tmp_path / "log") as log:
+        log.append(make_record())
+    (tmp_path / "head.json").write_text(content)
+    assert main(["log", "verify", str(tmp_path / "log"), "--head", str(tmp_path / "head.json")]) == 2
+    assert "head.json" in capsys.readouterr().err
 
 
 def test_one_process_writes_a_log_at_a_time(tmp_path: Path) -> None:
