@@ -77,6 +77,14 @@ def _add_claims(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, help="the bundle in force: label shift starts from its stated share"
     )
+    parser.add_argument(
+        "--events",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="LOG",
+        help="logs with reviews of these decisions",
+    )
     parser.add_argument("--now", metavar="TIME", help="look at it as of this time (default: the last entry)")
 
 
@@ -90,7 +98,7 @@ def _figures(args: argparse.Namespace) -> Figures:
     if not 0 < args.target < 1 or not 0 < args.alpha < 1:
         raise SettingsError(f"--target {args.target} and --alpha {args.alpha} must be between 0 and 1")
     noise = Noise(args.false_error, args.missed_error)
-    entries = ledger(histories(args.log), now=args.now, due_days=args.due_days)
+    entries = ledger(histories(args.log, *args.events), now=args.now, due_days=args.due_days)
     return figures(entries, Settings(args.target, args.alpha, noise, _prevalence(args.bundle, entries)))
 
 
@@ -191,7 +199,7 @@ def _rollout(args: argparse.Namespace) -> int:
         else Rollout(args.challenger, salt=f"{args.challenger} {args.state.name}")
     )
     settings = Settings(args.target, args.alpha, Noise(args.false_error, args.missed_error))
-    entries = ledger(histories(args.log), now=args.now, due_days=args.due_days)
+    entries = ledger(histories(args.log, *args.events), now=args.now, due_days=args.due_days)
     own = [entry for entry in entries if entry.record.bundle == state.challenger]
     if own:
         found = figures(own, settings)

@@ -99,7 +99,7 @@ def _entry(history: History, process: str, at: datetime, due: timedelta) -> Entr
     reviews = [
         event
         for event in history.events
-        if audited and event.kind == "review" and event.blind is not False and _time(event.time) <= at
+        if audited and event.kind == "review" and event.blind is True and _time(event.time) <= at
     ]
     in_time = [event for event in reviews if until is not None and _time(event.time) <= until]
     labels = majority(in_time)

@@ -72,4 +72,7 @@ def queue_yield(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _queued(entry: Entry) -> bool:
-    return any(event.kind == "action" and event.source == "queue" for event in entry.events)
+    return any(
+        event.kind == "action" and event.source == "queue" and event.details.get("chosen") is True
+        for event in entry.events
+    )
