@@ -23,12 +23,14 @@ from .options import training_settings
 
 EPILOG = """examples:
   label-audit scan records.jsonl --out audit
+  label-audit scan records.jsonl --out audit --quick       # a minute or two; ranks less well
   label-audit scan records.jsonl --out audit --resume
   label-audit scan a.jsonl b.parquet --out audit --config configs/mpnet.yaml --folds 10 optim.epochs=4
   label-audit scan records.jsonl --out audit --probabilities out-of-fold.parquet --gold checked.jsonl
 
 Without --probabilities one model per fold is trained on the other folds; finished folds are kept, and --resume continues
-after them. A file of probabilities (JSONL, CSV or Parquet) has an id and one column per policy, from models that did not see
+after them. --quick does not train an encoder: logistic regression on the vectors of the
+base model and on n-grams. A file of probabilities (JSONL, CSV or Parquet) has an id and one column per policy, from models that did not see
 the record in training.
 """
 
@@ -41,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="AUDIT", help="folder of the audit")
     parser.add_argument("--config", type=Path, help="settings of the training; default: configs/minilm.yaml")
     parser.add_argument("--folds", type=whole_number(2), default=5, help="models to train (default: 5)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="logistic regression on the base model's vectors and n-grams, instead of training an encoder per fold",
+    )
     parser.add_argument("--probabilities", type=Path, help="out-of-fold probabilities, instead of training")
     parser.add_argument("--gold", type=Path, help="records with the same ids and verified labels")
     parser.add_argument("--resume", action="store_true", help="continue the scan in AUDIT, or scan again")
@@ -87,6 +94,8 @@ def main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, paths: list[Path]) -> None:
     if not paths:
         raise AuditError("no data file is given; name at least one")
+    if args.quick and args.probabilities is not None:
+        raise AuditError("--quick and --probabilities exclude each other; leave one out")
     begun = (args.out / SCAN).exists() or any((args.out / "folds").glob("fold-*"))
     if begun and not args.resume:
         raise AuditError(
@@ -102,10 +111,16 @@ def _model_outputs(
         return ModelOutputs(read_probabilities(args.probabilities, read.records, taxonomy))
     # Imported late: with a file of probabilities no training library is needed.
     from ...train.cli.options import quiet_libraries
+    from ...train.fitting.linear_out_of_fold import linear_out_of_fold
     from ...train.fitting.out_of_fold import encoder_vectors, out_of_fold
 
     quiet_libraries()
     folder = args.out / "folds"
+    if args.quick:
+        quick, vectors = linear_out_of_fold(
+            read.records, taxonomy, settings, folder / "vectors", folds=args.folds
+        )
+        return ModelOutputs(quick.probabilities, quick.margins, vectors)
     outputs = out_of_fold(
         read.records,
         taxonomy,

@@ -77,7 +77,7 @@ def out_of_fold(
         raise AuditError(
             f"none of the {len(records)} records has a label: there is nothing to learn from them"
         )
-    numbers = _assign(records, labels, folds=folds, seed=settings.seed)
+    numbers = assign_folds(records, labels, folds=folds, seed=settings.seed)
     key = _fingerprint(records, taxonomy, settings, folds)
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
@@ -101,7 +101,7 @@ def out_of_fold(
         sums[seen] += part.margins[seen]
         times += seen
     margins = np.divide(sums, times, out=np.full(shape, np.nan), where=times > 0)
-    return OutOfFold(_calibrated(logits, labels, numbers), margins, numbers)
+    return OutOfFold(cross_calibrated(logits, labels, numbers), margins, numbers)
 
 
 def encoder_vectors(records: Sequence[Record], settings: Settings, folder: Path) -> NDArray[np.float32]:
@@ -129,7 +129,9 @@ def encoder_vectors(records: Sequence[Record], settings: Settings, folder: Path)
     return vectors
 
 
-def _assign(records: Sequence[Record], labels: LabelMatrix, *, folds: int, seed: int) -> NDArray[np.int64]:
+def assign_folds(
+    records: Sequence[Record], labels: LabelMatrix, *, folds: int, seed: int
+) -> NDArray[np.int64]:
     """The fold (N,) of each record, stratified over policies, compliant records and unlabelled ones."""
     groups = record_groups(records, seed=seed)
     count = int(groups.max()) + 1
@@ -184,7 +186,7 @@ def _train(
     return _Fold(result.predictions["test"].logits.astype(np.float64), margins)
 
 
-def _calibrated(logits: Floats, labels: LabelMatrix, folds: NDArray[np.int64]) -> Floats:
+def cross_calibrated(logits: Floats, labels: LabelMatrix, folds: NDArray[np.int64]) -> Floats:
     """Probabilities (N, K); the logits of each fold are calibrated on those of the others."""
     probabilities = np.zeros(logits.shape)
     for fold in range(int(folds.max()) + 1):

@@ -187,3 +187,16 @@ def test_records_without_labels_cannot_be_scanned(
     data.write_text("".join(f'{{"id": "{n}", "text": "word {n}", "labels": []}}\n' for n in range(9)))
     assert _scan(data, tiny[1], tmp_path / "audit") == 2
     assert "has a label" in capsys.readouterr().err
+
+
+def test_a_quick_scan_finds_wrong_labels_without_training_an_encoder(
+    tiny: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "audit"
+    assert _scan(*tiny, out, "--quick", "--folds", "3") == 0
+    items = [item for _, item in Scan(out).items() if item.policy == "crimson" and item.cause != "control"]
+    assert len({item.record for item in items[: 3 * len(FLIPPED)]} & set(FLIPPED)) >= 4
+    assert not list((out / "folds").glob("fold-*"))
+    assert {reason.name for reason in items[0].reasons} >= {"model", "neighbours", "training"}
+    assert _scan(*tiny, tmp_path / "other", "--quick", "--probabilities", "p.jsonl") == 2
+    assert "exclude each other" in capsys.readouterr().err
