@@ -17,6 +17,7 @@ from ..core.decisions import Calibration
 from ..core.errors import RunError
 from ..core.files import read_json, write_json
 from ..data.language import ENGLISH
+from ..data.languages import tell_languages
 from ..data.records.record import Record, label_matrix
 from ..data.taxonomy import Taxonomy
 from .batching.window_table import build_window_table, window_tokenizer
@@ -25,7 +26,6 @@ from .evaluation.breakdown import length_band
 from .evaluation.decision_rule import DecisionRule
 from .evaluation.predictions import Predictions
 from .fitting.predict import predict_logits
-from ..data.languages import tell_languages
 from .model.encoder import Base
 from .model.policy_model import (
     PolicyModel,

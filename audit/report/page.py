@@ -27,7 +27,8 @@ _SHOWN_ANNOTATORS = 30
 _LEAST_CELLS = 5
 _SHOWN_COMMENTS = 200
 ADDED, SAME_TEXT = "Added by a reviewer", "Same text as a checked record"
-CAUSE_TITLES: dict[str, str] = {**QUEUE_NAMES, "none": "In no queue"}
+CAUSE_TITLES: dict[str, str] = {str(cause): name for cause, name in QUEUE_NAMES.items()}
+CAUSE_TITLES["none"] = "In no queue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ ANSWER_WORDS: dict[str, str] = {
 # "h" is the key of earlier versions.
 KEYS: dict[str, AnswerKind] = {"v": "has", "h": "has", "n": "has_not", "t": "cannot_tell", "s": "skip"}
 # Reviewers must not know which items test them.
-CAUSE_WORDS: dict[str, str] = {**QUEUE_NAMES, "gold": QUEUE_NAMES["control"]}
+CAUSE_WORDS: dict[str, str] = {str(cause): name for cause, name in QUEUE_NAMES.items()}
+CAUSE_WORDS["gold"] = QUEUE_NAMES["control"]
 STAGE_WORDS: dict[Stage, str] = {
     "first": "",
     "second": "",  # not shown, so that it is as blind as a first opinion

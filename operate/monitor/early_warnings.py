@@ -124,8 +124,8 @@ def drift(
         float(first.mean()),
         float(values[later].mean()),
         began_day,
-        names[reference + noticed],
-        tuple(ids[k] for k in order[:5]),
+        names[int(reference + noticed)],
+        tuple(ids[int(k)] for k in order[:5]),
     )
 
 

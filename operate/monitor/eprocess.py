@@ -86,9 +86,10 @@ def _late_bets(right: NDArray[np.bool_], target: float, precision: float) -> Flo
     """Log wealth of bets on a precision that begins at audit k, summed over k by the prior weights."""
     c = _PATIENCE
     step = np.where(right, np.log(precision / target), np.log((1 - precision) / (1 - target)))
-    wealth, log_wealth = np.full(right.shape[:-1], -np.inf), np.empty(right.shape)
+    wealth: Floats = np.full(right.shape[:-1], -np.inf)
+    log_wealth: Floats = np.empty(right.shape)
     for k in range(right.shape[-1]):
-        wealth = np.logaddexp(wealth, np.log(c / ((k + c) * (k + c + 1)))) + step[..., k]
+        wealth = np.logaddexp(wealth, np.log(c / ((k + c) * (k + c + 1)))) + np.take(step, k, axis=-1)
         log_wealth[..., k] = wealth
     return log_wealth
 

@@ -99,11 +99,12 @@ def _time(value: Any, place: str) -> str:
 def _labels(row: Mapping[str, Any], record: DecisionRecord, place: str) -> dict[str, bool | None]:
     given, unknown = row.get("labels"), _names(row.get("unknown"))
     policies = sorted(set(record.probabilities) | set(record.thresholds))
+    found: dict[str, bool | None]
     if isinstance(given, Mapping):
         found = {str(policy): _label(value, place) for policy, value in given.items()}
     elif isinstance(given, list | str):
         violated = [] if given == "none" else _names(given)
-        found = {policy: policy in violated for policy in policies} | dict.fromkeys(violated, True)
+        found = {**dict.fromkeys(policies, False), **dict.fromkeys(violated, True)}
     else:
         raise RecordError(
             f"{place}: labels is {safe_repr(given)}; a list of policies or true and false by policy"

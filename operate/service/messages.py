@@ -10,7 +10,7 @@ Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 LONGEST_DEADLINE_MS = 3_600_000
 """An hour: clocks overflow at absurd ones."""
 
-_RECORD_EXAMPLE = {
+_RECORD_EXAMPLE: dict[str, Any] = {
     "id": "m-1042",
     "name": "Blue Kiln",
     "pages": [{"url": "https://bluekiln.example/", "text": "We glaze every bowl by hand."}],

@@ -1,6 +1,6 @@
+from merchantguard.data.languages import tell_languages
 from merchantguard.data.records.record import record_from
 from merchantguard.data.taxonomy import load_taxonomy
-from merchantguard.data.languages import tell_languages
 from merchantguard.train.run import record_predictions
 
 TEXTS = (

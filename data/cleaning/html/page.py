@@ -14,12 +14,12 @@ check the text that a merchant hides matters at least as much.
 import re
 from typing import Any
 
-from ...core.extras import require
-from .html_boxes import frames, separate_boxes, show_labels
-from .html_data import read_data
-from .html_hidden import distinct_lines, take_hidden
-from .html_styles import inline_rules
-from .page_text import PageText
+from ....core.extras import require
+from ..page_text import PageText
+from .boxes import frames, separate_boxes, show_labels
+from .data import read_data
+from .hidden import distinct_lines, take_hidden
+from .styles import inline_rules
 
 # Of the text, not of the markup: style sheets, scripts and data URIs cost a page nothing of what is read of it.
 MOST_CHARACTERS = 5_000_000
