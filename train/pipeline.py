@@ -40,6 +40,8 @@ def train_run(settings: Settings, data: SplitRecords, folder: Path, *, resume: b
     if settings.loop.threads:
         torch.set_num_threads(settings.loop.threads)
     state = process_state()
+    if state.process_index == 0 and not (folder / SETTINGS).exists():
+        save_settings(settings, folder / SETTINGS)  # for who resumes it
     with lost_peers_named(state.num_processes, state.process_index):
         result = fit_splits(
             settings, data, folder, fingerprint=fingerprint(settings, data_hash), resume=resume

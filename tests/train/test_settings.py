@@ -154,6 +154,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "data.phrasebook": (("shipped",), "shipped"),
     "data.phrase_turns": (4, 0),
     "data.disguised_copies": (1, -1),
+    "data.weak": (("weak.jsonl",), 3),
     "data.behaviour": ("my-tests", 1),
     "thresholds.precision_target": (0.9, 0.5),
     "thresholds.recall_target": (0.9, 1.0),
@@ -204,3 +205,13 @@ def test_a_version_can_be_a_whole_number() -> None:
 def test_settings_that_contradict_each_other_are_rejected(override: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load_settings(overrides=["model.token_pooling=softmax", "model.gate=true", override])
+
+
+def test_settings_that_follow_data_are_settings(tmp_path: Path) -> None:
+    from merchantguard.train.cli.options import chosen_settings
+
+    odd = tmp_path / "a=b.jsonl"
+    odd.touch()
+    chosen = chosen_settings(None, ["seed=3"], ["records.jsonl", "optim.epochs=5", "lora.rank=8", str(odd)])
+    assert (chosen.seed, chosen.optim.epochs, chosen.lora.rank) == (3, 5, 8)
+    assert chosen.data.records == ("records.jsonl", str(odd))

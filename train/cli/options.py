@@ -1,6 +1,7 @@
 """Options that several commands share, and what they do with them."""
 
 import argparse
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from ...data.taxonomy import Taxonomy
 from ..evaluation.predictions import Predictions
 from ..run import LoadedRun, predict_records
 from ..settings import Settings, load_settings
+
+_OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)?=")
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +52,13 @@ def chosen_settings(config: Path | None, overrides: Sequence[str], data: Sequenc
 
     :raises SettingsError: if the file or a value is not allowed.
     """
-    settings = load_settings(config, overrides=list(overrides))
-    if not data:
+    # argparse gives --data everything that follows it, settings too.
+    misplaced = [word for word in data or () if _OVERRIDE.match(word) and not Path(word).exists()]
+    files = tuple(word for word in data or () if word not in misplaced)
+    settings = load_settings(config, overrides=[*overrides, *misplaced])
+    if not files:
         return settings
-    records = settings.data.model_copy(update={"records": tuple(data)})
+    records = settings.data.model_copy(update={"records": files})
     return settings.model_copy(update={"data": records})
 
 

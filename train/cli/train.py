@@ -7,12 +7,13 @@ from pathlib import Path
 from ..batching.dataset import load_split_records
 from ..pipeline import train_run
 from ..processes import process_state
+from ..run import SETTINGS
 from .options import add_data, add_overrides, add_strict, chosen_settings, quiet_libraries
 
 EPILOG = """examples:
   merchantguard train --out runs/first
   merchantguard train configs/minilm.yaml --out runs/mine --data records.jsonl optim.epochs=5 lora.rank=8
-  merchantguard train configs/minilm.yaml --out runs/mine --resume
+  merchantguard train --out runs/mine --resume
   accelerate launch -m merchantguard.train configs/ettin-150m.yaml --out runs/ettin
 """
 
@@ -34,6 +35,10 @@ def main(args: argparse.Namespace) -> int:
     config, overrides = args.config, list(args.overrides)
     if config is not None and "=" in str(config):  # without a file the first argument is an override
         config, overrides = None, [str(config), *overrides]
+    if args.resume and config is None and not overrides and not args.data:
+        # An interrupted run goes on as it began.
+        stored = args.out / SETTINGS
+        config = stored if stored.is_file() else None
     settings = chosen_settings(config, overrides, args.data)
     rejects = args.out / "rejects.jsonl"
     data = load_split_records(settings.data, strict=args.strict, rejects=rejects)
