@@ -88,6 +88,7 @@ def main(args: argparse.Namespace) -> int:
     from .app import Service
 
     settings = _settings(args)
+    settings.check()
     _log_as_json()
     provider = _provider() if args.otel else None
     service = Service(settings)
