@@ -1,4 +1,4 @@
-"""The text of a page, told apart by whether a visitor sees it."""
+"""The text of a page, divided by whether a visitor sees it."""
 
 from dataclasses import dataclass
 

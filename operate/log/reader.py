@@ -86,7 +86,7 @@ def verify(folder: Path | str, kept: Head | None = None) -> Verified:
     """Check every line of a log: that it can be read, follows the one before, and was not changed.
 
     :param kept: a head of this log that was kept elsewhere. Without one a log from whose end lines were cut is sound, as is
-        one that was written anew from some line on.
+        one that was rewritten from some line on.
     :raises LogError: if there is no log.
     """
     faults: list[str] = []

@@ -1,4 +1,4 @@
-"""Recalibration: a bundle's calibration, thresholds and certificates anew, from a user's own records and without training."""
+"""Recalibration: new calibration, thresholds and certificates for a bundle, from a user's own records and without training."""
 
 from .recalibrate import Figures, Recalibrated, recalibrate
 

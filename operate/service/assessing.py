@@ -5,7 +5,6 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,7 +90,7 @@ class Desk:
                 )
             if self.log is not None:
                 # Acknowledged by the disk before it is given out.
-                await asyncio.wrap_future(_appended(self.log, entry))
+                await asyncio.wrap_future(self.log.append(entry))
                 result.decision_id = entry.decision_id
         except asyncio.CancelledError:
             raise
@@ -118,11 +117,12 @@ class Desk:
         """The decision record, with the action and the selections."""
         recorder = Recorder(model.scorer.bundle, self.log_key, model.scorer.variant, self.keep_texts)
         outcome = None
+        merchant_id = None if item.given.merchant_id is None else str(item.given.merchant_id)
         if self.actions is not None:
             case = Case.of(
                 assessment,
                 model.scorer.policies,
-                merchant_id=None if item.given.merchant_id is None else str(item.given.merchant_id),
+                merchant_id=merchant_id,
                 exposure=item.given.exposure,
                 history=tuple(item.given.history),
             )
@@ -130,7 +130,7 @@ class Desk:
         given: dict[str, Any] = {
             "request_id": request_id,
             "record_id": None if item.given.id is None else str(item.given.id),
-            "merchant_id": None if item.given.merchant_id is None else str(item.given.merchant_id),
+            "merchant_id": merchant_id,
         }
         if outcome is not None:
             given |= {"action": outcome.action, "rule": outcome.rule, "rule_version": outcome.version}
@@ -157,10 +157,6 @@ async def _in_time(model: Loaded, text: str | SiteText, deadline: float | None) 
         if isinstance(error, DeadlineExceeded):
             raise
         raise DeadlineExceeded(f"no answer within {deadline:.3f} s") from error
-
-
-def _appended(log: LogWriter, entry: DecisionRecord) -> "Future[None]":
-    return log.append(entry)
 
 
 def error_type(error: Exception) -> str:

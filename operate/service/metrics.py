@@ -68,7 +68,7 @@ class Metrics:
 
 
 class _BatcherFigures:
-    """The batcher's figures; they begin anew with every exchange of the bundle, which Prometheus takes for a restart."""
+    """The batcher's figures; they start again at zero with every exchange of the bundle, which Prometheus takes for a restart."""
 
     def __init__(self, host: "ModelHost") -> None:
         self._host = host

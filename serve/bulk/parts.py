@@ -2,7 +2,7 @@
 
 Beside OUT stands the folder OUT.parts: `job.json` says what the job is, and each `part-000000` with its `.json` of counts
 is complete once that `.json` is there. A job with the same bundle, settings and input files goes on behind its last
-complete part; any other starts anew. The parts are joined into OUT, which appears when it is complete.
+complete part; any other starts again from the beginning. The parts are joined into OUT, which appears when it is complete.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Text of HTML pages, visible and hidden told apart: `read_page`, `html_to_text`."""
+"""Text of HTML pages, visible and hidden distinguished: `read_page`, `html_to_text`."""
 
 from .page import MOST_CHARACTERS, MOST_MARKUP, html_to_text, read_page
 

@@ -6,7 +6,7 @@ Article extractors (trafilatura) drop menus, prices and footers, where violation
 fastest (65 MB/s, ours 9), but with a separator it breaks words at inline tags (`va<b>pe</b>`) and without one it
 joins table cells; it took 20 seconds for 100,000 nested elements, Resiliparse 0.1.
 
-Visible and hidden text are told apart, as far as the page alone tells: what attributes and the rules of style sheets in
+Visible and hidden text are distinguished, as far as the page alone tells: what attributes and the rules of style sheets in
 it hide is read as a part of its own. Style sheets and scripts that we do not have may show it, or hide more; for a policy
 check the text that a merchant hides matters at least as much.
 """
